@@ -1,0 +1,190 @@
+"""Encoders: a pretrained wav2vec2 without its output layer, loaded by name or path, frozen or not."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kws.config import check
+from kws.errors import EncoderError
+from kws.frames import FrameGeometry
+
+ALL_LAYERS = -1
+"""Value of `trainable_layers` that trains the whole encoder, its convolutions too."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which encoder, how much of it, and what of it is trained.
+
+    Attributes:
+        name: a folder of `pretrained/`, a local folder in Hugging Face format, or a hub id.
+        layers: keep the first N transformer layers (0: all); lower ones carry phones and cost less.
+        layer: "last" gives the last kept layer's frames, "mix" all of them, for the head to weigh.
+        trainable_layers: 0 frozen, N the last N layers, -1 everything.
+        is_random: start from random weights of the same shape (for the transfer study).
+        window_s: length of the window that an encoder not trained to stream is run on, in seconds.
+        hop_s: how often that window is encoded again, in seconds.
+    """
+
+    name: str = "prototype"
+    layers: int = 0
+    layer: Literal["last", "mix"] = "last"
+    trainable_layers: int = 0
+    is_random: bool = False
+    window_s: float = 2.0
+    hop_s: float = 0.16
+
+    def __post_init__(self) -> None:
+        check(self.layers >= 0, "encoder.layers", self.layers, "0 (all) or a number of layers")
+        check(self.layer in ("last", "mix"), "encoder.layer", self.layer, "'last', 'mix'")
+        check(self.trainable_layers >= ALL_LAYERS, "encoder.trainable_layers", self.trainable_layers, "-1, 0, 1, …")
+        check(0.1 <= self.window_s <= 30, "encoder.window_s", self.window_s, "0.1 to 30 seconds")
+        check(0.02 <= self.hop_s <= self.window_s, "encoder.hop_s", self.hop_s, "0.02 seconds to window_s")
+
+
+@dataclass(frozen=True)
+class OutputLayer:
+    """The removed CTC output layer, off the detection path.
+
+    Attributes:
+        weight: (num_labels, dim) float32.
+        bias: (num_labels,) float32.
+        labels: the symbol of each output, blank included.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    labels: tuple[str, ...]
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Returns (…, num_labels) logits of (…, dim) last-layer frames of the whole encoder."""
+        return F.linear(frames, self.weight, self.bias)
+
+
+class EncoderStream(Protocol):
+    """One stream through an encoder: all its state, and none of its weights."""
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        """Returns the (num_frames, dim) float32 frames that `samples` (num_samples,) completes."""
+
+    def flush(self) -> np.ndarray:
+        """Returns the frames still owed at the end of the audio; the stream is then fresh."""
+
+    def reset(self) -> None:
+        """Forgets everything heard."""
+
+
+class Encoder(nn.Module, ABC):
+    """Samples → frames; see `load_encoder`.
+
+    Attributes:
+        geometry: how samples map to frames.
+        hidden_dim: width of one layer's frames.
+        sha256: hash of the weight file, which an artefact pins ("" for random weights).
+        settings: what it was loaded with.
+        output_layer: the removed CTC output layer, None if the checkpoint had none.
+    """
+
+    def __init__(self, geometry: FrameGeometry, hidden_dim: int) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.hidden_dim = hidden_dim
+        self.sha256 = ""
+        self.settings = EncoderConfig()
+        self.output_layer: OutputLayer | None = None
+
+    @property
+    def num_states(self) -> int:
+        """Layers in one frame: 1, or with `layer="mix"` the kept layers and their input."""
+        return len(self.transformer_layers) + 1 if self.settings.layer == "mix" else 1
+
+    @property
+    def dim(self) -> int:
+        """Width of a frame as `forward` returns it."""
+        return self.hidden_dim * self.num_states
+
+    @property
+    @abstractmethod
+    def transformer_layers(self) -> nn.ModuleList:
+        """The transformer layers, lowest first."""
+
+    @abstractmethod
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Returns (batch, num_frames, dim) frames of `waveform` (batch, num_samples) float32 in −1..1, 16 kHz."""
+
+    @abstractmethod
+    def stream(self) -> EncoderStream:
+        """Returns a fresh stream; the encoder itself keeps no state."""
+
+    def select(self, states: Sequence[Tensor], final_norm: Callable[[Tensor], Tensor]) -> Tensor:
+        """Returns the frames that `settings.layer` asks for, of the layers' outputs `states`, lowest first."""
+        if self.settings.layer == "last":
+            return final_norm(states[-1])
+        return torch.cat([F.layer_norm(state, state.shape[-1:]) for state in states], dim=-1)
+
+    def configure(self, settings: EncoderConfig) -> None:
+        """Cuts, re-initialises and freezes the encoder in place as `settings` say.
+
+        Raises:
+            EncoderError: `settings` ask for more layers than there are.
+        """
+        layers = self.transformer_layers
+        for key, asked in (("layers", settings.layers), ("trainable_layers", settings.trainable_layers)):
+            if asked > len(layers):
+                raise EncoderError(
+                    f"{settings.name} has {len(layers)} transformer layers; encoder.{key} = {asked} is too many"
+                )
+        if settings.layers:
+            del layers[settings.layers :]
+        if settings.is_random:
+            self.apply(_reinitialise)
+        self.settings = settings
+        self._freeze()
+
+    def _freeze(self) -> None:
+        num_trainable = self.settings.trainable_layers
+        self.requires_grad_(num_trainable == ALL_LAYERS)
+        for layer in self._trained_layers():
+            layer.requires_grad_(True)
+        self.train(self.training)
+
+    def _trained_layers(self) -> list[nn.Module]:
+        num_trainable = self.settings.trainable_layers
+        return list(self.transformer_layers)[-num_trainable:] if num_trainable > 0 else []
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing of the encoder is trained, so that its frames can be cached."""
+        return self.settings.trainable_layers == 0
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Sets training mode on the trained layers alone: a frozen layer stays in `eval()` whatever is asked."""
+        super().train(mode and self.settings.trainable_layers == ALL_LAYERS)
+        for layer in self._trained_layers():
+            layer.train(mode)
+        return self
+
+
+def _reinitialise(module: nn.Module) -> None:
+    reset = getattr(module, "reset_parameters", None)
+    if callable(reset):
+        reset()
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of the file at `path`, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

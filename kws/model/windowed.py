@@ -1,0 +1,229 @@
+"""Any wav2vec2, HuBERT or WavLM checkpoint, streamed by re-encoding a fixed window: samples ─▶ windows ─▶ frames.
+
+Such an encoder attends both ways and may normalise over time, so its frames depend on the window's length and on
+padding. The window is therefore the same in training and live, holds no padding, and is aligned to the sample counter:
+the first window gives all of its frames, each later one the frames of the last hop.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kws.audio.samples import as_waveform
+from kws.errors import EncoderError, require
+from kws.frames import FrameGeometry
+from kws.model.encoder import Encoder, EncoderConfig, OutputLayer, sha256_of
+
+MODEL_TYPES = ("wav2vec2", "hubert", "wavlm")
+"""Architectures of `transformers` that turn 16 kHz samples into 20 ms frames through wav2vec2's convolutions."""
+
+UNUSED_WEIGHTS = ("masked_spec_embed",)
+"""Weights that only masked pretraining reads; published checkpoints often lack them."""
+
+MAX_WINDOWS = 16
+"""Windows encoded at once at most."""
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class WindowedEncoder(Encoder):
+    """A network of `transformers`, run on windows of `window_s` seconds every `hop_s` seconds."""
+
+    def __init__(self, network: Any, is_normalized: bool, settings: EncoderConfig) -> None:
+        config = network.config
+        super().__init__(FrameGeometry(tuple(config.conv_kernel), tuple(config.conv_stride)), config.hidden_size)
+        self.network = network
+        self.is_normalized = is_normalized
+        self.window_frames = self.geometry.frames_in(settings.window_s)
+        self.hop_frames = max(1, self.geometry.frames_in(settings.hop_s))
+
+    @property
+    def transformer_layers(self) -> nn.ModuleList:
+        return self.network.encoder.layers
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        num_frames = self.geometry.num_frames(waveform.shape[1])
+        starts = self.window_starts(num_frames)
+        length = self.geometry.num_samples(self.window_frames)
+        padded = F.pad(waveform, (0, max(0, length - waveform.shape[1])))
+        hop = self.geometry.hop
+        encoded = [self.encode(padded[:, start * hop : start * hop + length]) for start in starts]
+        frames, done = [], 0
+        for start, window in zip(starts, encoded):
+            end = min(start + self.window_frames, num_frames)
+            frames.append(window[:, done - start : end - start])
+            done = end
+        return torch.cat(frames, dim=1) if frames else waveform.new_zeros(waveform.shape[0], 0, self.dim)
+
+    def window_starts(self, num_frames: int) -> list[int]:
+        """Returns the first frame of each window that a stream of `num_frames` frames encodes."""
+        if num_frames == 0:
+            return []
+        last = max(0, num_frames - self.window_frames)
+        starts = list(range(0, last + 1, self.hop_frames))
+        return starts if starts[-1] == last else [*starts, last]
+
+    def encode(self, windows: Tensor) -> Tensor:
+        """Returns (batch, window_frames, dim) of `windows` (batch, num_samples), each exactly one window long."""
+        if self.is_normalized:
+            mean, variance = windows.mean(1, keepdim=True), windows.var(1, keepdim=True, unbiased=False)
+            windows = (windows - mean) / torch.sqrt(variance + 1e-7)  # as Wav2Vec2FeatureExtractor does
+        if self.settings.layer == "last":
+            return self.network(windows).last_hidden_state
+        states = self.network(windows, output_hidden_states=True).hidden_states
+        return self.select(states, nn.Identity())
+
+    def stream(self) -> WindowedStream:
+        return WindowedStream(self)
+
+
+class WindowedStream:
+    """The state of one stream: the last window's samples and how many of its frames were given."""
+
+    def __init__(self, encoder: WindowedEncoder) -> None:
+        self.encoder = encoder
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything heard."""
+        self._samples = np.zeros(0, np.float32)
+        self._given = 0
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        """Returns the (num_frames, dim) float32 frames of the windows that `samples` completes.
+
+        Raises:
+            AudioError: `samples` is not a waveform; the stream is as before.
+        """
+        self._samples = np.concatenate([self._samples, as_waveform(samples)])
+        encoder, geometry = self.encoder, self.encoder.geometry
+        length = geometry.num_samples(encoder.window_frames)
+        num_whole = (len(self._samples) - length) // (encoder.hop_frames * geometry.hop) + 1
+        frames = [np.zeros((0, encoder.dim), np.float32)]
+        while num_whole > 0:
+            count = min(num_whole, MAX_WINDOWS)
+            frames.append(self._encode(count))
+            num_whole -= count
+        return np.concatenate(frames)
+
+    def flush(self) -> np.ndarray:
+        """Returns the frames still owed, from a last window that ends with the audio; the stream is then fresh.
+
+        Audio shorter than one window is the only thing ever padded, with silence after it.
+        """
+        geometry, window = self.encoder.geometry, self.encoder.window_frames
+        num_owed = geometry.num_frames(len(self._samples)) - self._given
+        if num_owed <= 0:
+            self.reset()
+            return np.zeros((0, self.encoder.dim), np.float32)
+        owed_from = self._given
+        length = geometry.num_samples(window)
+        end = geometry.num_samples(owed_from + num_owed)
+        start = max(0, end - length) // geometry.hop * geometry.hop
+        padded = np.pad(self._samples[start:end], (0, max(0, length - end)))
+        frames = self._run(padded[None])[0]
+        first = owed_from - start // geometry.hop
+        self.reset()
+        return frames[first : first + num_owed]
+
+    def _encode(self, count: int) -> np.ndarray:
+        geometry, hop, window = self.encoder.geometry, self.encoder.hop_frames, self.encoder.window_frames
+        step = hop * geometry.hop
+        length = geometry.num_samples(window)
+        windows = np.stack([self._samples[i * step : i * step + length] for i in range(count)])
+        encoded = self._run(windows)
+        first = encoded[0, self._given :]
+        later = encoded[1:, window - hop :].reshape(-1, self.encoder.dim)
+        self._samples = self._samples[count * step :]
+        self._given = window - hop
+        return np.concatenate([first, later])
+
+    @torch.inference_mode()
+    def _run(self, windows: np.ndarray) -> np.ndarray:
+        return self.encoder.encode(torch.from_numpy(np.ascontiguousarray(windows))).numpy()
+
+
+def load_transformers_encoder(settings: EncoderConfig, folder: Path | None) -> WindowedEncoder:
+    """Returns the encoder of a CTC (or bare) checkpoint that `transformers` reads, from `folder` or from the hub.
+
+    Raises:
+        EncoderError: not to be had, not such an encoder, or an encoder weight is missing.
+        DependencyError: `transformers` is missing or broken.
+    """
+    transformers = require("transformers", extra="train")
+    source = str(folder or settings.name)
+    try:
+        config = transformers.AutoConfig.from_pretrained(source)
+        if config.model_type not in MODEL_TYPES:
+            raise EncoderError(f"{source} is a '{config.model_type}'; encoders here are: {', '.join(MODEL_TYPES)}")
+        config.apply_spec_augment, config.layerdrop = False, 0.0
+        model, loading = transformers.AutoModelForCTC.from_pretrained(source, config=config, output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise EncoderError(_unreachable(source, folder, error)) from error
+    head = "lm_head."
+    missing = [key for key in loading["missing_keys"] if not key.startswith(head) and not key.endswith(UNUSED_WEIGHTS)]
+    missing += [str(key) for key in loading.get("mismatched_keys", ())]
+    if missing:
+        raise EncoderError(
+            f"{source} leaves {len(missing)} encoder weights uninitialised, first {missing[0]}: it is damaged or not "
+            "the architecture its config.json says"
+        )
+    encoder = WindowedEncoder(model.base_model, _is_normalized(source, folder), settings)
+    encoder.sha256 = _weights_sha256(source, folder)
+    if not any(key.startswith(head) for key in loading["missing_keys"]):
+        encoder.output_layer = _output_layer(model, _labels(source, folder, model.lm_head.out_features))
+    return encoder.float()
+
+
+def _output_layer(model: Any, labels: tuple[str, ...]) -> OutputLayer:
+    return OutputLayer(model.lm_head.weight.detach().float(), model.lm_head.bias.detach().float(), labels)
+
+
+def _unreachable(source: str, folder: Path | None, error: Exception) -> str:
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if folder is not None:
+        return f"the encoder in {source} can't be read ({first_line}); fetch it again"
+    return (
+        f"the encoder '{source}' is not on this disk and can't be fetched ({first_line}). With a network, fetch it "
+        f"once with: hf download {source}   Without one, use the encoder that comes with kws: encoder.name=prototype"
+    )
+
+
+def _companion(source: str, folder: Path | None, name: str) -> Path | None:
+    if folder is not None:
+        return folder / name if (folder / name).is_file() else None
+    hub = require("huggingface_hub", extra="train")
+    cached = hub.try_to_load_from_cache(source, name)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(hub.hf_hub_download(source, name))
+    except (OSError, ValueError):
+        return None
+
+
+def _is_normalized(source: str, folder: Path | None) -> bool:
+    path = _companion(source, folder, "preprocessor_config.json")
+    return bool(json.loads(path.read_text(encoding="utf-8")).get("do_normalize", True)) if path else True
+
+
+def _labels(source: str, folder: Path | None, num_labels: int) -> tuple[str, ...]:
+    path = _companion(source, folder, "vocab.json")
+    vocabulary = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    by_index = {index: label for label, index in vocabulary.items() if isinstance(index, int)}
+    return tuple(by_index.get(index, str(index)) for index in range(num_labels))
+
+
+def _weights_sha256(source: str, folder: Path | None) -> str:
+    for name in WEIGHT_FILES:
+        path = _companion(source, folder, name)
+        if path is not None:
+            return sha256_of(path)
+    return ""
