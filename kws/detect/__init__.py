@@ -1,1 +1,1 @@
-""""""
+"""The live path: chunks ─▶ encoder stream ─▶ head ─▶ scores ─▶ trigger ─▶ detections."""

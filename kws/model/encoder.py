@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kws.config import check
 from kws.errors import EncoderError
 from kws.frames import FrameGeometry
-
-ALL_LAYERS = -1
-"""Value of `trainable_layers` that trains the whole encoder, its convolutions too."""
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Which encoder, how much of it, and what of it is trained.
-
-    Attributes:
-        name: a folder of `pretrained/`, a local folder in Hugging Face format, or a hub id.
-        layers: keep the first N transformer layers (0: all); lower ones carry phones and cost less.
-        layer: "last" gives the last kept layer's frames, "mix" all of them, for the head to weigh.
-        trainable_layers: 0 frozen, N the last N layers, -1 everything.
-        is_random: start from random weights of the same shape (for the transfer study).
-        window_s: length of the window that an encoder not trained to stream is run on, in seconds.
-        hop_s: how often that window is encoded again, in seconds.
-    """
-
-    name: str = "prototype"
-    layers: int = 0
-    layer: Literal["last", "mix"] = "last"
-    trainable_layers: int = 0
-    is_random: bool = False
-    window_s: float = 2.0
-    hop_s: float = 0.16
-
-    def __post_init__(self) -> None:
-        check(self.layers >= 0, "encoder.layers", self.layers, "0 (all) or a number of layers")
-        check(self.layer in ("last", "mix"), "encoder.layer", self.layer, "'last', 'mix'")
-        check(self.trainable_layers >= ALL_LAYERS, "encoder.trainable_layers", self.trainable_layers, "-1, 0, 1, …")
-        check(0.1 <= self.window_s <= 30, "encoder.window_s", self.window_s, "0.1 to 30 seconds")
-        check(0.02 <= self.hop_s <= self.window_s, "encoder.hop_s", self.hop_s, "0.02 seconds to window_s")
-
+from kws.model.settings import ALL_LAYERS, EncoderConfig
 
 @dataclass(frozen=True)
 class OutputLayer:
@@ -179,12 +143,3 @@ def _reinitialise(module: nn.Module) -> None:
     reset = getattr(module, "reset_parameters", None)
     if callable(reset):
         reset()
-
-
-def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of the file at `path`, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

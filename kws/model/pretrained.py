@@ -11,18 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kws.errors import EncoderError
-from kws.model.encoder import Encoder, EncoderConfig, OutputLayer, sha256_of
+from kws.model.encoder import Encoder, OutputLayer
+from kws.model.files import pretrained_folder, sha256_of
+from kws.model.settings import EncoderConfig
 from kws.model.streaming import StreamingConfig, StreamingEncoder
 
 DEFAULT_ENCODER = "prototype"
 """The encoder of this package, used where none is named."""
-
-
-def pretrained_folder() -> Path:
-    """Returns the folder of the encoders and wake words that come with the package."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "pretrained"
-    return installed if installed.is_dir() else package.parent / "pretrained"
 
 
 def list_encoders() -> list[str]:

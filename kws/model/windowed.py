@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from kws.audio.samples import as_waveform
 from kws.errors import EncoderError, require
 from kws.frames import FrameGeometry
-from kws.model.encoder import Encoder, EncoderConfig, OutputLayer, sha256_of
+from kws.model.encoder import Encoder, OutputLayer
+from kws.model.files import sha256_of
+from kws.model.settings import EncoderConfig
 
 MODEL_TYPES = ("wav2vec2", "hubert", "wavlm")
 """Architectures of `transformers` that turn 16 kHz samples into 20 ms frames through wav2vec2's convolutions."""

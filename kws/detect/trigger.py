@@ -1,0 +1,73 @@
+"""The trigger: scores a frame ─▶ smoothing ─▶ threshold ─▶ consecutive frames ─▶ refractory period ─▶ firings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kws.model.settings import TriggerConfig
+
+
+class Firing(NamedTuple):
+    """One firing: the frame (counted from the stream's start) and the smoothed score there."""
+
+    frame: int
+    score: float
+
+
+class Trigger:
+    """The trigger of one keyword in one stream; what live detection, training and evaluation all count with.
+
+    Args:
+        config: thresholds and periods.
+        hop_s: seconds between two frames.
+    """
+
+    def __init__(self, config: TriggerConfig, hop_s: float) -> None:
+        self.config = config
+        self.refractory_frames = round(config.refractory_s / hop_s)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything seen."""
+        self._recent = np.zeros(self.config.smoothing_frames - 1, np.float64)
+        self._num_frames = 0
+        self._run_length = 0
+        self._blocked_until = 0
+
+    def feed(self, scores: np.ndarray) -> list[Firing]:
+        """Returns the firings in the next `scores` (num_frames,), 0 to 1; before the first frame they were 0."""
+        joined = np.concatenate([self._recent, scores])
+        smoothed = smooth(joined, self.config.smoothing_frames)
+        self._recent = joined[len(scores) :]
+        return self.feed_smoothed(smoothed)
+
+    def feed_smoothed(self, smoothed: np.ndarray) -> list[Firing]:
+        """Returns the firings in the next scores, which are smoothed already (evaluation sweeps thresholds over them)."""
+        if not len(smoothed):
+            return []
+        frames = np.arange(len(smoothed))
+        is_above = smoothed >= self.config.threshold
+        last_below = np.maximum.accumulate(np.where(is_above, -1 - self._run_length, frames))
+        run_lengths = frames - last_below  # how many frames in a row reached the threshold
+        candidates = np.flatnonzero(run_lengths >= self.config.consecutive_frames)
+        firings, position = [], 0
+        while True:
+            position = max(position, int(np.searchsorted(candidates, self._blocked_until - self._num_frames)))
+            if position >= len(candidates):
+                break
+            frame = int(candidates[position])
+            firings.append(Firing(self._num_frames + frame, float(smoothed[frame])))
+            self._blocked_until = self._num_frames + frame + max(1, self.refractory_frames)
+        self._run_length = int(run_lengths[-1])
+        self._num_frames += len(smoothed)
+        return firings
+
+
+def smooth(scores: np.ndarray, num_frames: int) -> np.ndarray:
+    """Returns the mean of every `num_frames` neighbouring scores: len(scores) − num_frames + 1 values."""
+    if num_frames == 1 or len(scores) < num_frames:
+        return np.asarray(scores[num_frames - 1 :], np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(scores, np.float64), num_frames)
+    return windows.mean(axis=1)

@@ -1,0 +1,150 @@
+"""Metrics of wake words: misses against false alarms an hour, counted by the live trigger, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+from scipy.stats import binomtest, chi2
+
+from kws.detect.trigger import Trigger, smooth
+from kws.model.settings import TriggerConfig
+
+NUM_THRESHOLDS = 200
+CONFIDENCE = 0.95
+REPORTED_FALSE_ALARMS_PER_HOUR = (0.1, 0.5, 1.0, 2.0)
+LOGIT_RANGE = 15.0
+"""Thresholds are swept evenly in log odds between ± this; a float32 score can't tell more from 1."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """One threshold and what it gives.
+
+    Attributes:
+        threshold: smoothed score, 0 to 1.
+        num_missed: positives in which nothing fired, of `num_positives`.
+        num_false_alarms: firings in `hours` of audio without the keyword.
+    """
+
+    threshold: float
+    num_missed: int
+    num_positives: int
+    num_false_alarms: int
+    hours: float
+
+    @property
+    def false_rejection_rate(self) -> float:
+        return self.num_missed / self.num_positives if self.num_positives else float("nan")
+
+    @property
+    def false_alarms_per_hour(self) -> float:
+        return self.num_false_alarms / self.hours if self.hours else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns counts, rates and 95 % intervals, for JSON."""
+        low, high = wilson_interval(self.num_missed, self.num_positives)
+        alarms_low, alarms_high = poisson_interval(self.num_false_alarms, self.hours)
+        return {
+            **asdict(self),
+            "false_rejection_rate": self.false_rejection_rate,
+            "false_rejection_rate_interval": [low, high],
+            "false_alarms_per_hour": self.false_alarms_per_hour,
+            "false_alarms_per_hour_interval": [alarms_low, alarms_high],
+        }
+
+
+def count_firings(scores: np.ndarray, trigger: TriggerConfig, hop_s: float) -> int:
+    """Returns how often the live trigger fires on `scores` (num_frames,), 0 to 1."""
+    return len(Trigger(trigger, hop_s).feed(scores))
+
+
+def thresholds_to_sweep() -> np.ndarray:
+    """Returns the thresholds of a DET curve, rising."""
+    return expit(np.linspace(-LOGIT_RANGE, LOGIT_RANGE, NUM_THRESHOLDS))
+
+
+def det_curve(
+    positives: Sequence[np.ndarray], negatives: Sequence[np.ndarray], trigger: TriggerConfig, hop_s: float
+) -> list[OperatingPoint]:
+    """Returns the detection error trade-off: an `OperatingPoint` a threshold, thresholds rising.
+
+    Args:
+        positives: (num_frames,) scores of clips that hold the keyword once each.
+        negatives: (num_frames,) scores of continuous audio that never holds it.
+        trigger: smoothing, consecutive frames and refractory period; its threshold is swept.
+        hop_s: seconds between two frames.
+    """
+    hours = sum(len(scores) for scores in negatives) * hop_s / 3600
+    smoothed_negatives = [_smoothed(scores, trigger) for scores in negatives]
+    smoothed_positives = [_smoothed(scores, trigger) for scores in positives]
+    points = []
+    for threshold in thresholds_to_sweep():
+        swept = replace(trigger, threshold=float(threshold))
+        num_hit = sum(bool(_firings(scores, swept, hop_s)) for scores in smoothed_positives)
+        num_alarms = sum(_firings(scores, swept, hop_s) for scores in smoothed_negatives)
+        points.append(OperatingPoint(float(threshold), len(positives) - num_hit, len(positives), num_alarms, hours))
+    return points
+
+
+def point_at(points: Sequence[OperatingPoint], false_alarms_per_hour: float) -> OperatingPoint:
+    """Returns the lowest threshold from which on the rate stays at or under `false_alarms_per_hour`."""
+    best = points[-1]
+    for point in reversed(points):
+        if point.false_alarms_per_hour > false_alarms_per_hour:
+            break
+        best = point
+    return best
+
+
+def wilson_interval(num_events: int, num_trials: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a rate. Source: Wilson 1927, via SciPy."""
+    if num_trials == 0:
+        return 0.0, 1.0
+    interval = binomtest(num_events, num_trials).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def poisson_interval(num_events: int, hours: float) -> tuple[float, float]:
+    """Returns the exact 95 % interval of a rate an hour. Source: Garwood 1936."""
+    if hours <= 0:
+        return 0.0, float("inf")
+    tail = (1 - CONFIDENCE) / 2
+    low = chi2.ppf(tail, 2 * num_events) / 2 if num_events else 0.0
+    return float(low / hours), float(chi2.ppf(1 - tail, 2 * num_events + 2) / 2 / hours)
+
+
+def calibrating_shift(
+    negatives: Sequence[np.ndarray], trigger: TriggerConfig, hop_s: float, false_alarms_per_hour: float
+) -> float:
+    """Returns what to add to the logits so that `trigger.threshold` meets `false_alarms_per_hour` on `negatives`.
+
+    Smoothing averages scores, not logits, so the shift is searched for with the trigger in place.
+
+    Args:
+        negatives: (num_frames,) logits of continuous audio that never holds the keyword.
+    """
+    hours = sum(len(logits) for logits in negatives) * hop_s / 3600
+    allowed = int(false_alarms_per_hour * hours)
+
+    def num_alarms(shift: float) -> int:
+        return sum(count_firings(expit(logits + shift), trigger, hop_s) for logits in negatives)
+
+    low, high = -40.0, 40.0
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        low, high = (middle, high) if num_alarms(middle) <= allowed else (low, middle)
+    return low
+
+
+def _smoothed(scores: np.ndarray, trigger: TriggerConfig) -> np.ndarray:
+    return smooth(np.pad(scores, (trigger.smoothing_frames - 1, 0)), trigger.smoothing_frames)
+
+
+def _firings(smoothed: np.ndarray, trigger: TriggerConfig, hop_s: float) -> int:
+    if not len(smoothed) or smoothed.max() < trigger.threshold:
+        return 0
+    return len(Trigger(trigger, hop_s).feed_smoothed(smoothed))

@@ -1,0 +1,233 @@
+"""The wake-word artefact: a folder, or one `.kws` zip, of wakeword.json + head.safetensors + CARD.md; no pickle.
+
+Everything is checked before any weight is used: format, version, names, shapes, dtypes, sizes and hashes. Archives are
+read in memory and never unpacked, so they can't write anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from kws.config import from_dict, to_dict
+from kws.errors import ArtefactError, ConfigError
+from kws.frames import SAMPLE_RATE
+from kws.model.files import pretrained_folder, write_atomically
+from kws.model.settings import EncoderConfig, HeadConfig, TriggerConfig
+
+FORMAT = "kws-wakeword"
+FORMAT_VERSION = 1
+METADATA_FILE = "wakeword.json"
+WEIGHTS_FILE = "head.safetensors"
+CARD_FILE = "CARD.md"
+ARCHIVE_SUFFIX = ".kws"
+MAX_FILE_BYTES = 64 << 20
+"""Largest file of an artefact that is read; a head has a few hundred kilobytes."""
+MAX_DIM = 1 << 17
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """One keyword of a wake word.
+
+    Attributes:
+        name: what detections are called, the phrase as typed.
+        duration_s: typical length of the phrase, in seconds.
+        trigger: when its scores fire.
+    """
+
+    name: str
+    duration_s: float = 0.8
+    trigger: TriggerConfig = TriggerConfig()
+
+
+@dataclass(frozen=True)
+class WakeWord:
+    """A trained head and all that is needed to run it, except the encoder, which it names and pins.
+
+    Attributes:
+        keywords: one for each output of the head.
+        encoder: how the encoder is loaded.
+        encoder_sha256: hash of the encoder's weight file.
+        dim: width of the frames that the head takes.
+        num_states: layers in a frame.
+        head: kind and size.
+        weights: the head's parameters by name, float32.
+        details: metrics with hours and counts, seed, versions, licences: recorded, not used.
+    """
+
+    keywords: tuple[Keyword, ...]
+    encoder: EncoderConfig
+    encoder_sha256: str
+    dim: int
+    num_states: int
+    head: HeadConfig
+    weights: Mapping[str, np.ndarray] = field(repr=False)
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def save(self, path: Path | str, card: str = "") -> Path:
+        """Writes the artefact to `path`: a zip if it ends in `.kws`, else a folder; returns the path."""
+        path = Path(path)
+        weights = save_safetensors({name: np.ascontiguousarray(array) for name, array in self.weights.items()})
+        members = {WEIGHTS_FILE: weights, CARD_FILE: card.encode(), METADATA_FILE: self._metadata(weights)}
+        if path.suffix == ARCHIVE_SUFFIX:
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in members.items():
+                    archive.writestr(name, content)
+            write_atomically(path, buffer.getvalue())
+        else:
+            for name, content in members.items():
+                write_atomically(path / name, content)
+        return path
+
+    def _metadata(self, weights: bytes) -> bytes:
+        values = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "sample_rate": SAMPLE_RATE,
+            "keywords": [asdict(keyword) for keyword in self.keywords],
+            "encoder": to_dict(self.encoder),
+            "encoder_sha256": self.encoder_sha256,
+            "dim": self.dim,
+            "num_states": self.num_states,
+            "head": to_dict(self.head),
+            "head_sha256": hashlib.sha256(weights).hexdigest(),
+            "details": dict(self.details),
+        }
+        return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def load_wakeword(path: Path | str) -> WakeWord:
+    """Returns the wake word at `path`: a folder, a `.kws` file, or the name of one that comes with the package.
+
+    Raises:
+        ArtefactError: nothing there, or it is damaged, hostile, or from another version; nothing was used of it.
+    """
+    path = _find(path)
+    read = _archive_reader(path) if path.is_file() else _folder_reader(path)
+    values = _parse(read(METADATA_FILE), path)
+    weights = read(WEIGHTS_FILE)
+    if hashlib.sha256(weights).hexdigest() != values.get("head_sha256"):
+        raise ArtefactError(f"{path}: {WEIGHTS_FILE} is not the one {METADATA_FILE} was written with; copy it again")
+    try:
+        arrays = load_safetensors(weights)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{path}: {WEIGHTS_FILE} is damaged ({error}); copy or train it again") from error
+    try:
+        wakeword = WakeWord(
+            keywords=tuple(from_dict(Keyword, keyword) for keyword in values["keywords"]),
+            encoder=from_dict(EncoderConfig, values["encoder"]),
+            encoder_sha256=str(values["encoder_sha256"]),
+            dim=int(values["dim"]),
+            num_states=int(values["num_states"]),
+            head=from_dict(HeadConfig, values["head"]),
+            weights=arrays,
+            details=dict(values.get("details", {})),
+        )
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(f"{path}: {METADATA_FILE} is damaged ({error!r}); copy or train it again") from error
+    _check_weights(wakeword, path)
+    return wakeword
+
+
+def expected_shapes(wakeword: WakeWord) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of every parameter that a head with the settings of `wakeword` has."""
+    hidden, num_keywords = wakeword.head.hidden, len(wakeword.keywords)
+    shapes: dict[str, tuple[int, ...]] = {
+        "state_weights": (wakeword.num_states,),
+        "input.weight": (hidden, wakeword.dim // wakeword.num_states),
+        "input.bias": (hidden,),
+        "norm.weight": (hidden,),
+        "norm.bias": (hidden,),
+        "output.weight": (num_keywords, hidden),
+        "output.bias": (num_keywords,),
+    }
+    if wakeword.head.kind == "gru":
+        shapes |= {f"temporal.weight_{part}_l0": (3 * hidden, hidden) for part in ("ih", "hh")}
+        shapes |= {f"temporal.bias_{part}_l0": (3 * hidden,) for part in ("ih", "hh")}
+    else:
+        shapes |= {"temporal.weight": (hidden, hidden, wakeword.head.kernel), "temporal.bias": (hidden,)}
+    return shapes
+
+
+def _check_weights(wakeword: WakeWord, path: Path) -> None:
+    if not wakeword.keywords or not 1 <= wakeword.num_states <= wakeword.dim <= MAX_DIM:
+        raise ArtefactError(f"{path}: impossible sizes (dim {wakeword.dim}, {len(wakeword.keywords)} keywords)")
+    shapes = expected_shapes(wakeword)
+    if set(shapes) != set(wakeword.weights):
+        odd = sorted(set(shapes) ^ set(wakeword.weights))
+        raise ArtefactError(f"{path}: {WEIGHTS_FILE} has missing or extra weights: {', '.join(odd[:5])}")
+    for name, shape in shapes.items():
+        array = wakeword.weights[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise ArtefactError(f"{path}: {name} is {array.dtype} {array.shape}; expected float32 {shape}")
+        if not np.isfinite(array).all():
+            raise ArtefactError(f"{path}: {name} holds NaN or infinity; train it again")
+
+
+def _parse(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path}: {METADATA_FILE} is not JSON ({error}); copy or train it again") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ArtefactError(f"{path}: {METADATA_FILE} is not of the format '{FORMAT}'")
+    if values.get("format_version") != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{path} has format version {values.get('format_version')!r}, this kws reads {FORMAT_VERSION}; "
+            "update kws, or train the wake word again"
+        )
+    if values.get("sample_rate") != SAMPLE_RATE:
+        raise ArtefactError(f"{path} was made for {values.get('sample_rate')!r} Hz; only {SAMPLE_RATE} Hz works here")
+    return values
+
+
+def _find(path: Path | str) -> Path:
+    for candidate in (Path(path).expanduser(), pretrained_folder() / str(path)):
+        if candidate.is_file() or (candidate / METADATA_FILE).is_file():
+            return candidate
+    raise ArtefactError(
+        f"no wake word at '{path}': expected a folder with {METADATA_FILE}, a {ARCHIVE_SUFFIX} file, or a name that "
+        "`kws models` lists; make one with: kws train PHRASE"
+    )
+
+
+def _folder_reader(folder: Path):
+    def read(name: str) -> bytes:
+        try:
+            if (folder / name).stat().st_size > MAX_FILE_BYTES:
+                raise ArtefactError(f"{folder / name} is larger than {MAX_FILE_BYTES >> 20} MB: not a wake word's")
+            return (folder / name).read_bytes()
+        except OSError as error:
+            raise ArtefactError(f"{folder / name} can't be read ({error.strerror}); copy it again") from error
+
+    return read
+
+
+def _archive_reader(path: Path):
+    def read(name: str) -> bytes:
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(name) as member:
+                content = member.read(MAX_FILE_BYTES + 1)
+        except (OSError, zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
+            raise ArtefactError(f"{path}: {name} can't be read from the archive ({error}); copy it again") from error
+        except zlib.error as error:
+            raise ArtefactError(f"{path}: {name} is damaged ({error}); copy it again") from error
+        if len(content) > MAX_FILE_BYTES:
+            raise ArtefactError(f"{path}: {name} is larger than {MAX_FILE_BYTES >> 20} MB: not a wake word's")
+        return content
+
+    return read
