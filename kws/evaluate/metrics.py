@@ -68,7 +68,11 @@ def thresholds_to_sweep() -> np.ndarray:
 
 
 def det_curve(
-    positives: Sequence[np.ndarray], negatives: Sequence[np.ndarray], trigger: TriggerConfig, hop_s: float
+    positives: Sequence[np.ndarray],
+    negatives: Sequence[np.ndarray],
+    trigger: TriggerConfig,
+    hop_s: float,
+    thresholds: Sequence[float] | np.ndarray | None = None,
 ) -> list[OperatingPoint]:
     """Returns the detection error trade-off: an `OperatingPoint` a threshold, thresholds rising.
 
@@ -77,12 +81,13 @@ def det_curve(
         negatives: (num_frames,) scores of continuous audio that never holds it.
         trigger: smoothing, consecutive frames and refractory period; its threshold is swept.
         hop_s: seconds between two frames.
+        thresholds: rising; by default `thresholds_to_sweep()`.
     """
     hours = sum(len(scores) for scores in negatives) * hop_s / 3600
     smoothed_negatives = [_smoothed(scores, trigger) for scores in negatives]
     smoothed_positives = [_smoothed(scores, trigger) for scores in positives]
     points = []
-    for threshold in thresholds_to_sweep():
+    for threshold in thresholds_to_sweep() if thresholds is None else thresholds:
         swept = replace(trigger, threshold=float(threshold))
         num_hit = sum(bool(_firings(scores, swept, hop_s)) for scores in smoothed_positives)
         num_alarms = sum(_firings(scores, swept, hop_s) for scores in smoothed_negatives)

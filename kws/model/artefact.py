@@ -12,7 +12,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,12 @@ class WakeWord:
             for name, content in members.items():
                 write_atomically(path / name, content)
         return path
+
+    def with_threshold(self, threshold: float) -> WakeWord:
+        """Returns the wake word with every keyword firing at `threshold`; raises ConfigError unless it is in 0..1."""
+        triggers = [replace(keyword.trigger, threshold=threshold) for keyword in self.keywords]
+        keywords = tuple(replace(keyword, trigger=trigger) for keyword, trigger in zip(self.keywords, triggers))
+        return replace(self, keywords=keywords)
 
     def _metadata(self, weights: bytes) -> bytes:
         values = {

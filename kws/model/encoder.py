@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from kws.errors import EncoderError
 from kws.frames import FrameGeometry
+from kws.model.incremental import EncoderStream
 from kws.model.settings import ALL_LAYERS, EncoderConfig
+
 
 @dataclass(frozen=True)
 class OutputLayer:
@@ -33,19 +34,6 @@ class OutputLayer:
     def __call__(self, frames: Tensor) -> Tensor:
         """Returns (…, num_labels) logits of (…, dim) last-layer frames of the whole encoder."""
         return F.linear(frames, self.weight, self.bias)
-
-
-class EncoderStream(Protocol):
-    """One stream through an encoder: all its state, and none of its weights."""
-
-    def feed(self, samples: np.ndarray) -> np.ndarray:
-        """Returns the (num_frames, dim) float32 frames that `samples` (num_samples,) completes."""
-
-    def flush(self) -> np.ndarray:
-        """Returns the frames still owed at the end of the audio; the stream is then fresh."""
-
-    def reset(self) -> None:
-        """Forgets everything heard."""
 
 
 class Encoder(nn.Module, ABC):
@@ -143,3 +131,5 @@ def _reinitialise(module: nn.Module) -> None:
     reset = getattr(module, "reset_parameters", None)
     if callable(reset):
         reset()
+    if isinstance(module, nn.Conv1d) and parametrize.is_parametrized(module, "weight"):
+        module.weight = nn.init.kaiming_uniform_(torch.empty_like(module.weight), a=5**0.5)  # reset() missed it

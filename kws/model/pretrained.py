@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,22 @@ from safetensors.torch import load_file
 
 from kws.errors import EncoderError
 from kws.model.encoder import Encoder, OutputLayer
-from kws.model.files import pretrained_folder, sha256_of
-from kws.model.settings import EncoderConfig
-from kws.model.streaming import StreamingConfig, StreamingEncoder
+from kws.model.encoder_folder import (
+    OUTPUT_LAYER_FILE,
+    VOCABULARY_FILE,
+    WEIGHTS_FILE,
+    WEIGHTS_PREFIX,
+    StreamingConfig,
+    find_encoder_folder,
+    list_encoders,
+    read_json,
+    read_streaming_config,
+)
+from kws.model.files import sha256_of
+from kws.model.settings import DEFAULT_ENCODER, EncoderConfig
+from kws.model.streaming import StreamingEncoder
 
-DEFAULT_ENCODER = "prototype"
-"""The encoder of this package, used where none is named."""
-
-
-def list_encoders() -> list[str]:
-    """Returns the names of the encoders that come with the package."""
-    return sorted(path.parent.name for path in pretrained_folder().glob("*/config.json"))
+__all__ = ["DEFAULT_ENCODER", "build_encoder", "list_encoders", "load_encoder"]
 
 
 def load_encoder(name: str | Path = DEFAULT_ENCODER, **options: Any) -> Encoder:
@@ -44,9 +48,10 @@ def load_encoder(name: str | Path = DEFAULT_ENCODER, **options: Any) -> Encoder:
 
 def build_encoder(settings: EncoderConfig) -> Encoder:
     """Returns the encoder that `settings` describe; raises as `load_encoder`."""
-    folder = _find_folder(settings.name)
-    if folder is not None and "streaming" in (values := _read_json(folder / "config.json")):
-        encoder: Encoder = _load_streaming(folder, values)
+    folder = find_encoder_folder(settings.name)
+    config = read_streaming_config(folder) if folder is not None else None
+    if folder is not None and config is not None:
+        encoder: Encoder = _load_streaming(folder, config)
     else:
         from kws.model.windowed import load_transformers_encoder
 
@@ -57,31 +62,14 @@ def build_encoder(settings: EncoderConfig) -> Encoder:
     return encoder.eval()
 
 
-def _find_folder(name: str) -> Path | None:
-    for folder in (pretrained_folder() / name, Path(name).expanduser()):
-        if (folder / "config.json").is_file():
-            return folder
-    if Path(name).is_dir():
-        raise EncoderError(f"the folder {name} holds no config.json, so it is no encoder; the shipped default is "
-                           f"'{DEFAULT_ENCODER}'")
-    return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{path} can't be read as JSON ({error}); fetch the encoder again") from error
-
-
-def _load_streaming(folder: Path, values: dict[str, Any]) -> StreamingEncoder:
-    weights = folder / "model.safetensors"
+def _load_streaming(folder: Path, config: StreamingConfig) -> StreamingEncoder:
+    weights = folder / WEIGHTS_FILE
     try:
         state = {name: tensor.float() for name, tensor in load_file(weights).items()}
-        encoder = StreamingEncoder(StreamingConfig.from_json(values))
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        encoder = StreamingEncoder(config)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise EncoderError(f"{folder} is not a whole streaming encoder ({error!r}); fetch it again") from error
-    prefix = "wav2vec2."
+    prefix = WEIGHTS_PREFIX
     network = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     expected = encoder.state_dict()
     wrong = [name for name in expected if name not in network or network[name].shape != expected[name].shape]
@@ -94,11 +82,10 @@ def _load_streaming(folder: Path, values: dict[str, Any]) -> StreamingEncoder:
 
 
 def _read_output_layer(folder: Path, state: dict[str, torch.Tensor]) -> OutputLayer | None:
-    if "lm_head.weight" not in state and (folder / "output_layer.safetensors").is_file():
-        state = {name: tensor.float() for name, tensor in load_file(folder / "output_layer.safetensors").items()}
+    if "lm_head.weight" not in state and (folder / OUTPUT_LAYER_FILE).is_file():
+        state = {name: tensor.float() for name, tensor in load_file(folder / OUTPUT_LAYER_FILE).items()}
     if "lm_head.weight" not in state:
         return None
-    vocabulary = _read_json(folder / "vocab.json")
+    vocabulary = read_json(folder / VOCABULARY_FILE)
     labels = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
     return OutputLayer(state["lm_head.weight"], state["lm_head.bias"], labels)
-

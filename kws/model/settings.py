@@ -7,6 +7,9 @@ from typing import Literal
 
 from kws.config import check
 
+DEFAULT_ENCODER = "prototype"
+"""The encoder of this package, used where none is named."""
+
 ALL_LAYERS = -1
 """Value of `trainable_layers` that trains the whole encoder, its convolutions too."""
 
@@ -25,7 +28,7 @@ class EncoderConfig:
         hop_s: how often that window is encoded again, in seconds.
     """
 
-    name: str = "prototype"
+    name: str = DEFAULT_ENCODER
     layers: int = 0
     layer: Literal["last", "mix"] = "last"
     trainable_layers: int = 0

@@ -8,8 +8,7 @@ Parameter names are those of `transformers`' `Wav2Vec2Model`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,37 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from kws.audio.samples import as_waveform
-from kws.frames import FrameGeometry
 from kws.model.encoder import Encoder
-
-MAX_FEED_FRAMES = 512
-"""Frames encoded in one pass at most, so that a long file costs memory for about ten seconds of it."""
-
-
-@dataclass(frozen=True)
-class StreamingConfig:
-    """The part of a `Wav2Vec2Config` that the streaming encoder reads, and its `streaming` section."""
-
-    conv_dim: tuple[int, ...]
-    conv_kernel: tuple[int, ...]
-    conv_stride: tuple[int, ...]
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    num_conv_pos_embeddings: int
-    num_conv_pos_embedding_groups: int
-    layer_norm_eps: float
-    block_frames: int
-    left_context_frames: int
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> StreamingConfig:
-        """Returns the config held in `values`, a parsed `config.json`; raises KeyError on what is missing."""
-        flat = {**values, **values["streaming"]}
-        names = cls.__dataclass_fields__
-        return cls(**{name: tuple(flat[name]) if isinstance(flat[name], list) else flat[name] for name in names})
+from kws.model.encoder_folder import StreamingConfig
+from kws.model.incremental import IncrementalStream
 
 
 class EncoderCache(NamedTuple):
@@ -65,10 +36,10 @@ class EncoderCache(NamedTuple):
 
 
 class _ConvolutionLayer(nn.Module):
-    def __init__(self, in_dim: int, out_dim: int, kernel: int, stride: int, eps: float) -> None:
+    def __init__(self, in_dim: int, out_dim: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.conv = nn.Conv1d(in_dim, out_dim, kernel, stride, bias=False)
-        self.layer_norm = nn.LayerNorm(out_dim, eps=1e-5)
+        self.layer_norm = nn.LayerNorm(out_dim)  # transformers too leaves layer_norm_eps out here
 
     def forward(self, inputs: Tensor) -> Tensor:
         normed = self.layer_norm(self.conv(inputs).transpose(1, 2))
@@ -80,7 +51,7 @@ class _FeatureExtractor(nn.Module):
         super().__init__()
         dims = (1, *config.conv_dim)
         self.conv_layers = nn.ModuleList(
-            _ConvolutionLayer(dims[i], dims[i + 1], kernel, stride, config.layer_norm_eps)
+            _ConvolutionLayer(dims[i], dims[i + 1], kernel, stride)
             for i, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride))
         )
 
@@ -175,7 +146,7 @@ class StreamingEncoder(Encoder):
     """
 
     def __init__(self, config: StreamingConfig) -> None:
-        super().__init__(FrameGeometry(config.conv_kernel, config.conv_stride), config.hidden_size)
+        super().__init__(config.geometry, config.hidden_size)
         self.config = config
         self.feature_extractor = _FeatureExtractor(config)
         self.feature_projection = _FeatureProjection(config)
@@ -201,7 +172,9 @@ class StreamingEncoder(Encoder):
         config, weight = self.config, self.feature_projection.projection.weight
         empty = weight.new_zeros(batch, config.num_attention_heads, 0, self.hidden_dim // config.num_attention_heads)
         layers = [empty] * len(self.encoder.layers)
-        return EncoderCache(weight.new_zeros(batch, self.hidden_dim, config.num_conv_pos_embeddings - 1), layers, layers)
+        return EncoderCache(
+            weight.new_zeros(batch, self.hidden_dim, config.num_conv_pos_embeddings - 1), layers, layers
+        )
 
     def step(
         self,
@@ -233,50 +206,32 @@ class StreamingEncoder(Encoder):
 
     def stream(self) -> IncrementalStream:
         """Returns a fresh stream; the encoder itself keeps no state."""
-        return IncrementalStream(self)
+        return IncrementalStream(_TorchStep(self))
 
 
-class IncrementalStream:
-    """The state of one stream through a `StreamingEncoder`."""
+class _TorchStep:
+    """A `StreamingEncoder` as `IncrementalStream` calls it: arrays in and out, no gradients."""
 
     def __init__(self, encoder: StreamingEncoder) -> None:
-        self.encoder = encoder
-        self.reset()
+        self.geometry = encoder.geometry
+        self._encoder = encoder
 
-    def reset(self) -> None:
-        """Forgets everything heard."""
-        self._samples = np.zeros(0, np.float32)
-        self._cache = self.encoder.initial_cache()
+    @property
+    def dim(self) -> int:
+        return self._encoder.dim
 
-    def feed(self, samples: np.ndarray) -> np.ndarray:
-        """Returns the (num_frames, dim) float32 frames of the blocks that `samples` completes.
+    @property
+    def block_frames(self) -> int:
+        return self._encoder.config.block_frames
 
-        Raises:
-            AudioError: `samples` is not a waveform; the stream is as before.
-        """
-        self._samples = np.concatenate([self._samples, as_waveform(samples)])
-        block = self.encoder.config.block_frames
-        whole = self.encoder.geometry.num_frames(len(self._samples)) // block * block
-        return self._encode(whole)
-
-    def flush(self) -> np.ndarray:
-        """Returns the frames of the last, partial block; the stream is then fresh."""
-        frames = self._encode(self.encoder.geometry.num_frames(len(self._samples)))
-        self.reset()
-        return frames
+    def initial_cache(self) -> EncoderCache:
+        return self._encoder.initial_cache()
 
     @torch.inference_mode()
-    def _encode(self, num_frames: int) -> np.ndarray:
-        geometry, block = self.encoder.geometry, self.encoder.config.block_frames
-        frames = [np.zeros((0, self.encoder.dim), np.float32)]
-        while num_frames > 0:
-            step = min(num_frames, max(1, MAX_FEED_FRAMES // block) * block)
-            waveform = torch.from_numpy(self._samples[: geometry.num_samples(step)])[None]
-            encoded, self._cache = self.encoder.step(waveform, self._cache)
-            self._samples = self._samples[step * geometry.hop :]
-            frames.append(encoded[0].numpy())
-            num_frames -= step
-        return np.concatenate(frames)
+    def step(self, samples: np.ndarray, cache: EncoderCache) -> tuple[np.ndarray, EncoderCache]:
+        waveform = torch.from_numpy(samples).to(cache.position.device)
+        frames, cache = self._encoder.step(waveform, cache)
+        return frames.cpu().numpy(), cache
 
 
 def _block_mask(num_frames: int, past: int, block: int, left: int, device: torch.device) -> Tensor:

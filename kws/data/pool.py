@@ -1,0 +1,167 @@
+"""The speech that training windows are cut from: a phrase ─▶ voices ─▶ the phrase, near misses and other speech of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kws.config import check
+from kws.data.negatives import near_misses, partial_phrases, swapped_phrases
+from kws.data.synth import Split, Synthesizer, Voice, VoiceConfig, draw_voice, speak
+from kws.data.synth.speech import RATE_RANGE
+from kws.data.text import normalize, random_sentence
+from kws.errors import SynthesisError
+from kws.frames import SAMPLE_RATE
+
+MAX_FAILED_SHARE = 0.2
+"""Share of utterances that may fail to be spoken (a voice without a phone) before that is an error."""
+
+LEVEL_HOP_S = 0.02
+LEVEL_MARGIN_S = 0.1
+RUNNING_SHARE = 0.3
+"""Share of the takes in which a sentence follows the phrase without a pause."""
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """How much is spoken.
+
+    Attributes:
+        num_voices: voices drawn for training.
+        num_validation_voices: voices drawn, from those kept out of training, for validation.
+        phrases: times each voice says the phrase.
+        confusables: near misses, parts and swaps of the phrase that each voice says.
+        sentences: other utterances of each voice.
+    """
+
+    num_voices: int = 300
+    num_validation_voices: int = 60
+    phrases: int = 2
+    confusables: int = 3
+    sentences: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("num_voices", "num_validation_voices", "phrases", "sentences"):
+            check(1 <= getattr(self, name) <= 100_000, f"pool.{name}", getattr(self, name), "1 to 100000")
+        check(0 <= self.confusables <= 100, "pool.confusables", self.confusables, "0 to 100")
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """The phrase, spoken or recorded once.
+
+    Attributes:
+        waveform: (num_samples,) float32, 16 kHz; other words may follow the phrase.
+        end_s: where the phrase ends in it, in seconds.
+    """
+
+    waveform: np.ndarray
+    end_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Speaker:
+    """What one speaker said; waveforms are (num_samples,) float32, 16 kHz, without silence at the ends."""
+
+    phrases: list[Take]
+    confusables: list[np.ndarray]
+    sentences: list[np.ndarray]
+
+
+def speak_pool(
+    phrase: str,
+    num_voices: int,
+    split: Split,
+    config: PoolConfig,
+    voices: VoiceConfig,
+    rng: np.random.Generator,
+    synthesizers: list[Synthesizer] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Speaker]:
+    """Returns `num_voices` speakers of `split`, each saying the phrase, what sounds like it, and other things.
+
+    Raises:
+        SynthesisError: no synthesiser, or the phrase can't be spoken.
+        ConfigError: a phrase without words.
+    """
+    confusables = confusable_texts(phrase, rng)
+    speakers: list[Speaker] = []
+    num_failed = 0
+    while len(speakers) < num_voices:
+        progress(len(speakers), num_voices)
+        voice = draw_voice(rng, split, synthesizers, voices)
+        try:
+            speakers.append(_speak(phrase, confusables, voice, config, rng, synthesizers))
+        except SynthesisError:
+            num_failed += 1
+            if num_failed > MAX_FAILED_SHARE * num_voices + 5:
+                raise
+    progress(num_voices, num_voices)
+    return speakers
+
+
+def _speak(
+    phrase: str,
+    confusables: list[str],
+    voice: Voice,
+    config: PoolConfig,
+    rng: np.random.Generator,
+    synthesizers: list[Synthesizer] | None,
+) -> Speaker:
+    chosen = rng.permutation(len(confusables))[: config.confusables]
+    sentences = [random_sentence(rng, 1, 10, avoid=phrase) for _ in range(config.sentences)]
+    return Speaker(
+        [speak_phrase(phrase, voice, rng, synthesizers) for _ in range(config.phrases)],
+        [speak(confusables[index], voice, synthesizers).waveform for index in chosen],
+        [speak(sentence, voice, synthesizers).waveform for sentence in sentences],
+    )
+
+
+def speak_phrase(
+    phrase: str, voice: Voice, rng: np.random.Generator, synthesizers: list[Synthesizer] | None = None
+) -> Take:
+    """Returns `phrase` spoken by `voice` at a drawn tempo and intonation, in a third of the cases running into a sentence.
+
+    Raises:
+        SynthesisError: it can't be spoken.
+    """
+    text = normalize(phrase)
+    low, high = RATE_RANGE
+    voice = replace(voice, rate=float(np.clip(voice.rate * rng.uniform(0.9, 1.1), low, high)))
+    if rng.random() < RUNNING_SHARE:
+        speech = speak(f"{text} {random_sentence(rng, 2, 6, avoid=phrase)}", voice, synthesizers)
+        num_words = len(text.split())
+        if len(speech.words) > num_words:
+            return Take(speech.waveform, speech.words[num_words - 1].end_s)
+    speech = speak(text + str(rng.choice(["", ".", "!", "?", ","])), voice, synthesizers)
+    return Take(speech.waveform, speech.duration_s)
+
+
+def confusable_texts(phrase: str, rng: np.random.Generator) -> list[str]:
+    """Returns what must not fire: parts of the phrase, its words swapped, and phones or words changed by a little."""
+    texts = partial_phrases(phrase) * 3 + near_misses(phrase, rng)
+    if len(normalize(phrase).split()) > 1:
+        texts += swapped_phrases(phrase, rng) * 2
+    return texts
+
+
+def take_from_recording(waveform: np.ndarray) -> Take:
+    """Returns a recording of the phrase, cut to where its level says that somebody speaks.
+
+    The ends are where the level first and last rises halfway, in decibels, from the recording's floor to its peak, or to
+    within 25 dB of the peak, whichever is higher.
+    """
+    hop = round(LEVEL_HOP_S * SAMPLE_RATE)
+    num_hops = max(1, len(waveform) // hop)
+    levels = np.array([np.mean(waveform[i * hop : (i + 1) * hop].astype(np.float64) ** 2) for i in range(num_hops)])
+    levels_db = 10 * np.log10(levels + 1e-10)
+    peak_db = float(levels_db.max())
+    floor_db = float(np.percentile(levels_db, 10))
+    active = np.flatnonzero(levels_db >= max((peak_db + floor_db) / 2, peak_db - 25))
+    margin = round(LEVEL_MARGIN_S * SAMPLE_RATE)
+    start = max(0, int(active[0]) * hop - margin)
+    end = min(len(waveform), (int(active[-1]) + 1) * hop)
+    stop = min(len(waveform), end + margin)
+    return Take(waveform[start:stop], (end - start) / SAMPLE_RATE)

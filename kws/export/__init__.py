@@ -1,0 +1,1 @@
+"""What leaves the training machine: encoders as graphs that run without torch."""

@@ -1,0 +1,95 @@
+"""Encoder frames for training and validation, made shard by shard and kept on disk, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kws.data.windows import NO_END, Window
+from kws.frames import FrameGeometry
+from kws.model.encoder import Encoder
+from kws.train.head_training import FrameSet
+from kws.train.losses import NEGATIVE
+
+SHARD_WINDOWS = 64
+BATCH_SAMPLES = 16 * 51_200
+"""Samples encoded at once, which bounds the memory."""
+
+
+class FeatureMaker:
+    """Composes windows and encodes them; each shard depends on the seed and its number alone.
+
+    Args:
+        encoder: frozen.
+        folder: where the shards are kept.
+        seed: of every draw.
+    """
+
+    def __init__(self, encoder: Encoder, folder: Path, seed: int) -> None:
+        self.encoder = encoder
+        self.folder = folder
+        self.seed = seed
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def frames(
+        self,
+        name: str,
+        stream: int,
+        num_windows: int,
+        compose: Callable[[np.random.Generator], Window],
+        progress: Callable[[int, int], None],
+    ) -> FrameSet:
+        """Returns the frames of `num_windows` windows of equal length that `compose` makes.
+
+        Args:
+            name: of the shards' files.
+            stream: sets the draws of this set apart from those of others.
+            num_windows: how many.
+            compose: makes one window from a generator.
+            progress: called with (done, total) windows.
+        """
+        shards = []
+        for start in range(0, num_windows, SHARD_WINDOWS):
+            progress(start, num_windows)
+            path = self.folder / f"{name}-{start:06d}.npz"
+            if not path.is_file():
+                rng = np.random.default_rng([self.seed, 100 + stream, start])
+                windows = [compose(rng) for _ in range(min(SHARD_WINDOWS, num_windows - start))]
+                self._write(path, windows)
+            with np.load(path) as shard:
+                shards.append(FrameSet(shard["frames"], shard["end_frames"]))
+        progress(num_windows, num_windows)
+        return FrameSet(
+            np.concatenate([shard.frames for shard in shards]), np.concatenate([shard.end_frames for shard in shards])
+        )
+
+    def _write(self, path: Path, windows: list[Window]) -> None:
+        frames = encode(self.encoder, np.stack([window.waveform for window in windows]))
+        ends = np.array([end_frame(window.end_sample, self.encoder.geometry) for window in windows], np.int64)
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez(temporary, frames=frames, end_frames=ends)
+        temporary.replace(path)
+
+
+@torch.inference_mode()
+def encode(encoder: Encoder, waveforms: np.ndarray) -> np.ndarray:
+    """Returns (batch, num_frames, dim) float16 frames of (batch, num_samples) float32 waveforms."""
+    size = max(1, BATCH_SAMPLES // waveforms.shape[1])
+    batches = [encoder(torch.from_numpy(waveforms[i : i + size])) for i in range(0, len(waveforms), size)]
+    return torch.cat(batches).numpy().astype(np.float16)
+
+
+def end_frame(end_sample: int, geometry: FrameGeometry) -> int:
+    """Returns the frame in which a phrase that ends at `end_sample` ends, `NEGATIVE` where there is none."""
+    return NEGATIVE if end_sample == NO_END else geometry.first_frame_from(end_sample)
+
+
+
+def concatenate(first: FrameSet, second: FrameSet) -> FrameSet:
+    """Returns the windows of both."""
+    return FrameSet(
+        np.concatenate([first.frames, second.frames]), np.concatenate([first.end_frames, second.end_frames])
+    )

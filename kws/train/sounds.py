@@ -1,0 +1,105 @@
+"""What a run is made from: synthesised speakers and the user's recordings, split into training and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kws.audio.io import read_batch
+from kws.data.manifest import Clip, read_clips, split_by_speaker
+from kws.data.pool import PoolConfig, Speaker, Take, speak_pool, take_from_recording
+from kws.data.synth import VoiceConfig
+
+VALIDATION_SHARE = 0.2
+"""Share of the user's recordings kept out of training; speakers and files never cross."""
+
+MIN_HELD_OUT = 10
+"""With fewer recordings of the phrase than this, all of them are trained on."""
+
+
+@dataclass
+class Sounds:
+    """The sounds of one split, each waveform (num_samples,) float32, 16 kHz.
+
+    Attributes:
+        speakers: synthesised speakers, then one speaker for each recording of the phrase.
+        background: recordings of other speech.
+        noises: files of recorded noise.
+        rirs: room impulse responses.
+        num_recorded: recordings of the phrase among `speakers`.
+    """
+
+    speakers: list[Speaker] = field(default_factory=list)
+    background: list[np.ndarray] = field(default_factory=list)
+    noises: list[Path] = field(default_factory=list)
+    rirs: list[np.ndarray] = field(default_factory=list)
+    num_recorded: int = 0
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the user's recordings are; None where he has none."""
+
+    positives: Path | str | None = None
+    negatives: Path | str | None = None
+    noise: Path | str | None = None
+    rir: Path | str | None = None
+
+
+def gather_sounds(
+    phrase: str,
+    folders: Folders,
+    pool: PoolConfig,
+    voices: VoiceConfig,
+    seed: int,
+    progress: Callable[[str, int, int], None],
+    warn: Callable[[str], object],
+) -> tuple[Sounds, Sounds]:
+    """Returns the sounds of training and of validation.
+
+    Raises:
+        AudioError: a folder without usable audio.
+        SynthesisError: no synthesiser, or the phrase can't be spoken.
+    """
+    training, validation = Sounds(), Sounds()
+    counts = {"train": pool.num_voices, "validation": pool.num_validation_voices}
+    for stream, (sounds, split) in enumerate(((training, "train"), (validation, "validation"))):
+        rng = np.random.default_rng([seed, stream])
+        sounds.speakers = speak_pool(
+            phrase, counts[split], split, pool, voices, rng,
+            progress=lambda done, total, split=split: progress(f"speaking ({split} voices)", done, total),
+        )  # fmt: skip
+    rng = np.random.default_rng([seed, 2])
+    if folders.negatives is not None:
+        training.background, validation.background = _read_split(folders.negatives, rng, warn)
+    if folders.rir is not None:
+        training.rirs, validation.rirs = _read_split(folders.rir, rng, warn)
+    if folders.noise is not None:
+        held_in, held_out = _split(read_clips(folders.noise), rng)
+        training.noises, validation.noises = [clip.path for clip in held_in], [clip.path for clip in held_out]
+    if folders.positives is not None:
+        held_in, held_out = _read_split(folders.positives, rng, warn, MIN_HELD_OUT)
+        for sounds, recordings in ((training, held_in), (validation, held_out)):
+            sounds.speakers += [Speaker([take_from_recording(waveform)], [], []) for waveform in recordings]
+            sounds.num_recorded = len(recordings)
+    return training, validation
+
+
+def _split(clips: list[Clip], rng: np.random.Generator, min_held_out: int = 2) -> tuple[list[Clip], list[Clip]]:
+    if len(clips) < min_held_out or len({clip.speaker or clip.path for clip in clips}) < 2:
+        return clips, []
+    return split_by_speaker(clips, VALIDATION_SHARE, rng)
+
+
+def _read_split(
+    source: Path | str, rng: np.random.Generator, warn: Callable[[str], object], min_held_out: int = 2
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    held_in, held_out = _split(read_clips(source), rng, min_held_out)
+    waveforms = dict(read_batch([clip.path for clip in held_in + held_out], warn))
+    training, validation = (
+        [waveforms[clip.path] for clip in part if clip.path in waveforms] for part in (held_in, held_out)
+    )
+    return training, validation

@@ -1,0 +1,220 @@
+"""Training a wake word: phrase ─▶ speakers ─▶ windows ─▶ encoder frames (cached) ─▶ head ─▶ threshold ─▶ artefact."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kws.config import check, from_dict, load_config, to_dict, to_toml
+from kws.data.augment import AugmentConfig
+from kws.data.mix import MixConfig, NoiseSource
+from kws.data.pool import PoolConfig
+from kws.data.synth import VoiceConfig
+from kws.data.text import normalize
+from kws.data.windows import WindowComposer, WindowConfig
+from kws.errors import ConfigError
+from kws.evaluate.report import Report
+from kws.model.encoder import Encoder
+from kws.model.files import write_atomically
+from kws.model.head import Head
+from kws.model.pretrained import build_encoder
+from kws.model.settings import EncoderConfig, HeadConfig, TriggerConfig
+from kws.train.calibration import HeldOut, calibrate
+from kws.train.features import FeatureMaker, concatenate
+from kws.train.head_training import FrameSet, HeadTrainer, HeadTrainingConfig
+from kws.train.losses import LossConfig
+from kws.train.result import TrainedWakeWord, assemble, write_result
+from kws.train.sounds import Folders, Sounds, gather_sounds
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done and their number."""
+
+CONFIG_FILE = "config.toml"
+WORK_FOLDER = ".work"
+
+
+@dataclass(frozen=True)
+class WakeWordConfig:
+    """Everything that decides a training run; saved beside the artefact, it reproduces the run.
+
+    Attributes:
+        phrase: the wake word as it is spoken.
+        seed: of every random draw.
+        false_alarms_per_hour: rate on held-out audio that the threshold is chosen for.
+        validation_windows: held-out pieces of audio without the phrase, of `validation_window_s` each.
+        validation_window_s: their length, in seconds.
+        validation_positives: held-out windows with the phrase.
+    """
+
+    phrase: str = ""
+    seed: int = 0
+    false_alarms_per_hour: float = 0.5
+    validation_windows: int = 90
+    validation_window_s: float = 20.0
+    validation_positives: int = 200
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    trigger: TriggerConfig = field(default_factory=TriggerConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    voices: VoiceConfig = field(default_factory=VoiceConfig)
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: HeadTrainingConfig = field(default_factory=HeadTrainingConfig)
+
+    def __post_init__(self) -> None:
+        rate = self.false_alarms_per_hour
+        check(0 < rate <= 1000, "false_alarms_per_hour", rate, "above 0, up to 1000")
+        for name in ("validation_windows", "validation_positives"):
+            check(1 <= getattr(self, name) <= 1_000_000, name, getattr(self, name), "1 to 1000000")
+        check(1 <= self.validation_window_s <= 60, "validation_window_s", self.validation_window_s, "1 to 60 seconds")
+        check(self.seed >= 0, "seed", self.seed, "0 or more")
+
+
+def train_wakeword(
+    phrase: str,
+    out: Path | str | None = None,
+    *,
+    positives: Path | str | None = None,
+    negatives: Path | str | None = None,
+    noise: Path | str | None = None,
+    rir: Path | str | None = None,
+    config: WakeWordConfig | Path | str | None = None,
+    overrides: Sequence[str] = (),
+    is_fresh: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+    warn: Callable[[str], object] = lambda message: None,
+) -> TrainedWakeWord:
+    """Makes a wake word from the typed `phrase`, and better with recordings; returns what it wrote to `out`.
+
+    Interrupted, the same call goes on where it was, unless `is_fresh`.
+
+    Args:
+        phrase: the wake word, written as it is spoken, such as "hey computer".
+        out: folder of the artefact; by default the phrase with underscores, in the working directory.
+        positives: folder or manifest of recordings of the phrase, one a file.
+        negatives: folder or manifest of recordings without it.
+        noise: folder or manifest of noises.
+        rir: folder or manifest of room impulse responses.
+        config: settings, or a TOML file of them.
+        overrides: `"section.key=value"` changes to the config.
+        is_fresh: start over, even if an interrupted run could go on.
+        progress: called with (stage, done, total).
+        warn: called with a message about each recording that is skipped or odd.
+
+    Raises:
+        ConfigError: an impossible setting, or a phrase without words.
+        SynthesisError: no synthesiser, or the phrase can't be spoken.
+        AudioError: a folder without usable audio.
+        EncoderError: the encoder can't be found.
+    """
+    settings = resolve_config(phrase, config, overrides)
+    folders = Folders(positives, negatives, noise, rir)
+    out = Path(out or slug(phrase))
+    work = _open_work_folder(out, settings, folders, is_fresh)
+    started = time.monotonic()
+    encoder = build_encoder(settings.encoder)
+    if not encoder.is_frozen:
+        raise ConfigError("encoder.trainable_layers must be 0: the head is trained on cached frames")
+    sounds = gather_sounds(
+        settings.phrase, folders, settings.pool, settings.voices, settings.seed, progress, warn
+    )
+    maker = FeatureMaker(encoder, work, settings.seed)
+    data = _training_frames(maker, sounds[0], settings, progress)
+    held_out = _held_out_frames(maker, sounds, settings, progress)
+    head, losses = _train_head(encoder, data, settings, work, progress)
+    calibrated = calibrate(head, held_out, settings.trigger, encoder.geometry.hop_s, settings.false_alarms_per_hour)
+    wakeword = assemble(head, encoder, settings, sounds, calibrated, time.monotonic() - started)
+    report = Report(settings.phrase, calibrated.points, calibrated.traces, encoder.geometry.hop_s, losses)
+    write_result(out, wakeword, to_toml(settings), report)
+    shutil.rmtree(work)
+    return TrainedWakeWord(out, wakeword, calibrated)
+
+
+def resolve_config(
+    phrase: str, config: WakeWordConfig | Path | str | None = None, overrides: Sequence[str] = ()
+) -> WakeWordConfig:
+    """Returns the settings of a run for `phrase`; raises ConfigError on what is impossible."""
+    if isinstance(config, WakeWordConfig):
+        config = from_dict(WakeWordConfig, {**to_dict(config)}) if not overrides else config
+    if not isinstance(config, WakeWordConfig):
+        config = load_config(WakeWordConfig, config, overrides)
+    words = normalize(phrase or config.phrase)
+    if not words:
+        raise ConfigError(f"the phrase {phrase!r} has no words; write it as it is spoken, such as 'hey computer'")
+    return replace(config, phrase=words)
+
+
+def slug(phrase: str) -> str:
+    """Returns `phrase` as a folder name."""
+    return re.sub(r"\W+", "_", normalize(phrase)).strip("_")
+
+
+def _open_work_folder(out: Path, settings: WakeWordConfig, folders: Folders, is_fresh: bool) -> Path:
+    """Returns the folder of a run that may go on: emptied if it was another run's."""
+    work = out / WORK_FOLDER
+    identity = to_toml(settings) + "".join(f"# {name}: {value}\n" for name, value in vars(folders).items())
+    path = work / CONFIG_FILE
+    if is_fresh or not path.is_file() or path.read_text(encoding="utf-8") != identity:
+        shutil.rmtree(work, ignore_errors=True)
+        write_atomically(path, identity.encode())
+    return work
+
+
+def _composer(sounds: Sounds, settings: WakeWordConfig) -> WindowComposer:
+    babble = [sentence for speaker in sounds.speakers for sentence in speaker.sentences] + sounds.background
+    noise = NoiseSource(settings.mix, babble, sounds.noises)
+    return WindowComposer(
+        sounds.speakers, sounds.background, noise, settings.windows, settings.augment, settings.mix, sounds.rirs
+    )
+
+
+def _training_frames(maker: FeatureMaker, sounds: Sounds, settings: WakeWordConfig, progress: Progress) -> FrameSet:
+    composer = _composer(sounds, settings)
+    parts = [
+        maker.frames(name, stream, count, compose, lambda done, total, name=name: progress(f"mixing {name}", done, total))
+        for stream, (name, count, compose) in enumerate(
+            (
+                ("positives", settings.windows.num_positives, composer.positive),
+                ("negatives", settings.windows.num_negatives, composer.negative),
+            )
+        )
+    ]
+    return concatenate(*parts)
+
+
+def _held_out_frames(
+    maker: FeatureMaker, sounds: tuple[Sounds, Sounds], settings: WakeWordConfig, progress: Progress
+) -> HeldOut:
+    composer = _composer(sounds[1], settings)
+    positives = maker.frames(
+        "held-out-positives", 2, settings.validation_positives, composer.positive,
+        lambda done, total: progress("mixing held-out positives", done, total),
+    )  # fmt: skip
+    negatives = maker.frames(
+        "held-out-negatives", 3, settings.validation_windows,
+        lambda rng: composer.negative(rng, settings.validation_window_s),
+        lambda done, total: progress("mixing held-out negatives", done, total),
+    )  # fmt: skip
+    return HeldOut(positives, negatives)
+
+
+def _train_head(
+    encoder: Encoder, data: FrameSet, settings: WakeWordConfig, work: Path, progress: Progress
+) -> tuple[Head, list[float]]:
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(settings.seed)
+    head = Head(encoder.dim, 1, settings.head, encoder.num_states)
+    torch.set_rng_state(generator_state)
+    hop_s = encoder.geometry.hop_s
+    trainer = HeadTrainer(head, data, settings.training, settings.loss, hop_s, settings.seed, work / "head.ckpt")
+    return head, trainer.run(lambda done, total: progress("training", done, total))
