@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from kws import __version__
 from kws.cli_train import TRAIN_EXAMPLES, train
 from kws.errors import AudioError, ConfigError, KwsError, MicrophoneError
 
@@ -74,12 +75,7 @@ def _fail(message: str) -> NoReturn:
 
 def _version(is_asked: bool = True) -> None:
     if is_asked:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(version("kws"))
-        except PackageNotFoundError:
-            typer.echo("unknown: kws runs from its source tree and is not installed")
+        typer.echo(__version__)
         raise typer.Exit
 
 
@@ -173,9 +169,9 @@ def listen(
         runner = None
         if command is not None:
             runner = stack.enter_context(DetectionCommand(command, view.message))
-        stack.callback(lambda: view.message(view.summary()))
         try:
             stack.enter_context(source)
+            stack.callback(lambda: view.message(view.summary()))
             where = getattr(source, "device_name", "") or file or "standard input"
             view.message(f"listening to {where} for {', '.join(detector.keywords)}; Ctrl-C ends")
             stack.enter_context(view)

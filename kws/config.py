@@ -21,25 +21,25 @@ else:
 Config = TypeVar("Config")
 
 
-def load_config(cls: type[Config], path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Returns a `cls` read from the TOML file at `path` (defaults without one), then changed by `overrides`.
+def load_config(
+    cls: type[Config], source: Config | Path | str | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """Returns a `cls` read from `source` (defaults without one), then changed by `overrides`.
 
     Args:
         cls: a frozen dataclass, whose fields may be such dataclasses (TOML tables).
-        path: the TOML file.
+        source: a TOML file, or a `cls`.
         overrides: `"section.key=value"` strings; the value is TOML, or a bare string.
 
     Raises:
         ConfigError: unreadable TOML, an unknown key, or an impossible value.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"can't read the config {path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if source is None:
+        values: dict[str, Any] = {}
+    elif isinstance(source, (str, Path)):
+        values = _read_toml(source)
+    else:
+        values = to_dict(source)
     for override in overrides:
         _apply_override(values, override)
     return from_dict(cls, values)
@@ -93,6 +93,15 @@ def check(is_possible: bool, key: str, value: object, allowed: str) -> None:
     """Raises a `ConfigError` that names `key`, `value` and what is `allowed`, unless `is_possible`."""
     if not is_possible:
         raise ConfigError(f"{key} = {value!r} is impossible; allowed: {allowed}")
+
+
+def _read_toml(path: Path | str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"can't read the config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

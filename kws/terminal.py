@@ -151,7 +151,7 @@ class MeterView(ListenView):
         share = (self.level_db - FLOOR_DB) / -FLOOR_DB
         table.add_row("level", meter(share, _BAR_WIDTH, style="cyan"), f"{self.level_db:5.1f} dBFS")
         for keyword, score, threshold in zip(self.keywords, self.scores, self.thresholds):
-            bar = meter(score, _BAR_WIDTH, threshold)
+            bar = meter(float(score), _BAR_WIDTH, threshold)
             table.add_row(Text(keyword), bar, f"{score:.2f} of {threshold:.2f}  heard {self.counts[keyword]}")
         dropped = Text(f"{self.dropped_blocks} dropped", style="red" if self.dropped_blocks else "dim")
         table.add_row(Text(f"{self.heard_s:.0f} s", style="dim"), Text("Ctrl-C ends", style="dim"), dropped)
@@ -160,7 +160,7 @@ class MeterView(ListenView):
 
 def meter(share: float, width: int, mark: float | None = None, style: str = "green") -> Text:
     """Returns a bar of `width` characters, filled to `share` (0..1), with a line at `mark` if there is one."""
-    num_filled = round(min(max(float(share), 0.0), 1.0) * width)
+    num_filled = round(min(max(share, 0.0), 1.0) * width)
     bar = Text("█" * num_filled, style=style if mark is None or share >= mark else "blue")
     bar.append("░" * (width - num_filled), style="dim")
     if mark is None:

@@ -15,8 +15,9 @@ import numpy as np
 from kws.errors import require
 from kws.frames import SAMPLE_RATE, FrameGeometry
 
-PHONES: tuple[str, ...] = tuple(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+PHONES = (
+    *("AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH"),
+    *("K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
 """The 39 ARPAbet phones in the order of the shipped encoder's `vocab.json`, where they are classes 1 to 39."""
 

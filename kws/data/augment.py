@@ -14,11 +14,13 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import fftconvolve
 
 from kws.config import check
-from kws.data.mix import NoiseSource, active_speech, mix_at_snr
+from kws.data.mix import NoiseSource, active_speech, coloured_noise, mix_at_snr
 from kws.data.room import Room, direct_first, simulate_rir
 from kws.frames import SAMPLE_RATE
 
 _FILTER_PAD_S = 0.05
+_FLOOR_SNR_DB = (25.0, 60.0)
+_NOISE_ALONE_DB = (-40.0, 0.0)
 _FILTER_ORDER = 4
 _TILT_REFERENCE_HZ = 1000.0
 _TILT_OCTAVES = 3.0
@@ -170,7 +172,7 @@ def draw_augmentation(rng: np.random.Generator, config: AugmentConfig, num_rirs:
         tilt_db_per_octave=_maybe(rng, config.tilt_share, config.tilt_db_per_octave),
         band_hz=_draw_band(rng, config),
         clip_drive_db=_maybe(rng, config.clip_share, config.clip_drive_db),
-        gain_db=float(rng.uniform(*config.gain_db)),
+        gain_db=_between(rng, config.gain_db),
     )
 
 
@@ -191,17 +193,21 @@ class Augmenter:
     def apply(self, waveform: np.ndarray, noise: NoiseSource, rng: np.random.Generator) -> np.ndarray:
         """Returns `waveform`, (num_samples,) float32, as a microphone in a noisy room hears it; its length is kept.
 
-        A silent waveform becomes noise alone; where the drawn noise is silent, the speech stays clean.
+        A silent waveform becomes noise alone, at a drawn level. No microphone is noiseless: what is drawn to be clean gets
+        a faint floor.
         """
         drawn = draw_augmentation(rng, self._config, len(self._rirs))
         heard = drawn.apply_room(waveform, self._rirs)
         snr_db = noise.draw_snr_db(rng)
-        if not heard.any():
-            heard = noise.draw(len(heard), rng)
-        elif snr_db is not None:
+        if snr_db is None:
+            background = coloured_noise(len(heard), float(rng.uniform(0, 1.5)), rng)
+            snr_db = float(rng.uniform(*_FLOOR_SNR_DB))
+        else:
             background = noise.draw(len(heard), rng)
-            if background[active_speech(heard)].any():
-                heard = mix_at_snr(heard, background, snr_db).waveform
+        if not heard.any():
+            heard = background * np.float32(10 ** (rng.uniform(*_NOISE_ALONE_DB) / 20))
+        elif background[active_speech(heard)].any():
+            heard = mix_at_snr(heard, background, snr_db).waveform
         return drawn.apply_channel(heard)
 
 
@@ -219,19 +225,23 @@ def soft_clip(waveform: np.ndarray, drive_db: float) -> np.ndarray:
     return np.tanh(waveform * (drive / peak)) * (peak / np.tanh(drive))
 
 
+def _between(rng: np.random.Generator, bounds: Sequence[float]) -> float:
+    return float(rng.uniform(bounds[0], bounds[1]))
+
+
 def _maybe(rng: np.random.Generator, share: float, bounds: Sequence[float]) -> float | None:
-    value = float(rng.uniform(*bounds))
+    value = _between(rng, bounds)
     return value if rng.random() < share else None
 
 
 def _draw_room(rng: np.random.Generator, config: AugmentConfig) -> Room:
     return Room(
-        rt60_s=float(rng.uniform(*config.rt60_s)),
-        direct_to_reverberant_db=float(rng.uniform(*config.direct_to_reverberant_db)),
+        rt60_s=_between(rng, config.rt60_s),
+        direct_to_reverberant_db=_between(rng, config.direct_to_reverberant_db),
         seed=int(rng.integers(2**32)),
     )
 
 
 def _draw_band(rng: np.random.Generator, config: AugmentConfig) -> tuple[float, float] | None:
-    low_hz, high_hz = float(rng.uniform(*config.low_cut_hz)), float(rng.uniform(*config.high_cut_hz))
+    low_hz, high_hz = _between(rng, config.low_cut_hz), _between(rng, config.high_cut_hz)
     return (low_hz, high_hz) if rng.random() < config.band_share else None

@@ -160,7 +160,8 @@ class NoiseSource:
 
     def draw_snr_db(self, rng: np.random.Generator) -> float | None:
         """Returns a signal-to-noise ratio of the config's range, or None for a clip that is to stay clean."""
-        snr_db = float(rng.uniform(*self._config.snr_db))
+        low_db, high_db = self._config.snr_db
+        snr_db = float(rng.uniform(low_db, high_db))
         return None if rng.random() < self._config.clean_share else snr_db
 
     def draw(self, num_samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -171,7 +172,8 @@ class NoiseSource:
         """
         kind = self._kinds[int(rng.choice(len(self._kinds), p=self._shares))]
         if kind == "coloured":
-            noise = coloured_noise(num_samples, float(rng.uniform(*self._config.beta)), rng)
+            low, high = self._config.beta
+            noise = coloured_noise(num_samples, float(rng.uniform(low, high)), rng)
         elif kind == "babble":
             noise = self._draw_babble(num_samples, rng)
         else:

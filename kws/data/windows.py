@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from kws.config import check
-from kws.data.augment import AugmentConfig, draw_augmentation
-from kws.data.mix import MixConfig, NoiseSource, coloured_noise, mix_at_snr
+from kws.data.augment import AugmentConfig, Augmenter
+from kws.data.mix import NoiseSource
 from kws.data.pool import Speaker, Take
 from kws.frames import SAMPLE_RATE
 
@@ -71,7 +71,6 @@ class WindowComposer:
         noise: what is mixed in.
         config: composition.
         augment: rooms, microphones, levels.
-        mix: how loud the noise is.
         rirs: (num_samples,) recorded impulse responses, possibly none.
     """
 
@@ -82,7 +81,6 @@ class WindowComposer:
         noise: NoiseSource,
         config: WindowConfig,
         augment: AugmentConfig,
-        mix: MixConfig,
         rirs: Sequence[np.ndarray] = (),
     ) -> None:
         self.speakers = speakers
@@ -92,9 +90,7 @@ class WindowComposer:
         self.background = background
         self.noise = noise
         self.config = config
-        self.augment = augment
-        self.mix = mix
-        self.rirs = rirs
+        self.augmenter = Augmenter(augment, rirs)
         self.num_samples = round(config.duration_s * SAMPLE_RATE)
 
     def positive(self, rng: np.random.Generator) -> Window:
@@ -122,21 +118,7 @@ class WindowComposer:
         return Window(self._finish(canvas, rng), NO_END)
 
     def _finish(self, canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns `canvas` in a room, with noise, through a microphone; time stays as it is."""
-        augmentation = replace(draw_augmentation(rng, self.augment, len(self.rirs)), speed=None)
-        waveform = augmentation.apply_room(canvas, self.rirs)
-        waveform = waveform + self._draw_noise(waveform, rng)
-        return augmentation.apply_channel(waveform)
-
-    def _draw_noise(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() < self.mix.clean_share:
-            noise, snr_db = coloured_noise(len(waveform), rng.uniform(0, 1.5), rng), rng.uniform(25, 60)
-        else:
-            noise, snr_db = self.noise.draw(len(waveform), rng), rng.uniform(*self.mix.snr_db)
-        if not waveform.any() or not noise.any():
-            return noise * np.float32(10 ** (rng.uniform(-40, 0) / 20))
-        mixture = mix_at_snr(waveform, noise, snr_db)
-        return mixture.noise * (np.abs(waveform).max() / np.abs(mixture.speech).max())
+        return self.augmenter.apply(canvas, self.noise, rng)
 
     def _place_take(self, canvas: np.ndarray, take: Take, rng: np.random.Generator) -> int:
         """Adds `take` at a random place and returns the sample at which its phrase ends."""

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from kws.audio.samples import as_waveform
-from kws.detect.runtime import TorchHeadStream, load_encoder_for, load_head
+from kws.detect.head_stream import HeadStream, NumpyHead
+from kws.detect.runtime import Backend, RuntimeEncoder, check_fits, load_encoder_for
 from kws.detect.trigger import Trigger
 from kws.errors import ArtefactError, ConfigError
 from kws.model.artefact import Keyword, WakeWord, load_wakeword
-from kws.model.encoder import Encoder
-from kws.model.head import Head
+from kws.model.settings import TriggerConfig
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,15 @@ class Detection:
 
 @dataclass(frozen=True)
 class _Group:
-    encoder: Encoder
-    heads: tuple[Head, ...]
+    encoder: RuntimeEncoder
+    heads: tuple[NumpyHead, ...]
+
+    @classmethod
+    def load(cls, wakewords: Sequence[WakeWord], backend: Backend) -> _Group:
+        encoder = load_encoder_for(wakewords[0], backend)
+        for wakeword in wakewords[1:]:
+            check_fits(wakeword, encoder)
+        return cls(encoder, tuple(NumpyHead(wakeword) for wakeword in wakewords))
 
 
 class Detector:
@@ -48,21 +55,30 @@ class Detector:
 
     Attributes:
         keywords: names in the order of the columns of `scores`.
+        geometry: how samples map to frames.
+
+    Args:
+        wakewords: at least one.
+        backend: "onnx", "torch", or "auto": ONNX where the encoder comes with a graph that fits, else torch.
     """
 
-    def __init__(self, wakewords: Sequence[WakeWord]) -> None:
+    def __init__(self, wakewords: Sequence[WakeWord], backend: Backend = "auto") -> None:
         grouped: dict[Any, list[WakeWord]] = {}
         for wakeword in wakewords:
             grouped.setdefault((wakeword.encoder, wakeword.encoder_sha256), []).append(wakeword)
         ordered = [wakeword for members in grouped.values() for wakeword in members]
-        self._groups = [
-            _Group(load_encoder_for(members[0]), tuple(load_head(wakeword) for wakeword in members))
-            for members in grouped.values()
-        ]
         self._keywords: list[Keyword] = [keyword for wakeword in ordered for keyword in wakeword.keywords]
         self.keywords = [keyword.name for keyword in self._keywords]
-        _check_together(self.keywords, [group.encoder for group in self._groups])
+        _check_unique(self.keywords)
+        self._groups = [_Group.load(members, backend) for members in grouped.values()]
+        if len({group.encoder.geometry for group in self._groups}) > 1:
+            raise ArtefactError("the wake words' encoders have different frame rates; load them in separate detectors")
         self.geometry = self._groups[0].encoder.geometry
+
+    @property
+    def triggers(self) -> list[TriggerConfig]:
+        """The trigger of each keyword, as its artefact has it."""
+        return [keyword.trigger for keyword in self._keywords]
 
     @property
     def thresholds(self) -> list[float]:
@@ -92,10 +108,10 @@ class Stream:
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
         self._encoders = [group.encoder.stream() for group in detector._groups]
-        self._heads = [[TorchHeadStream(head) for head in group.heads] for group in detector._groups]
+        self._heads = [[HeadStream(head) for head in group.heads] for group in detector._groups]
         hop_s = detector.geometry.hop_s
         self._triggers = [Trigger(keyword.trigger, hop_s) for keyword in detector._keywords]
-        self._pending = [_no_scores(sum(head.output.out_features for head in group.heads)) for group in detector._groups]
+        self._pending = [_no_scores(sum(head.num_keywords for head in group.heads)) for group in detector._groups]
         self.recent_scores = np.zeros(len(detector.keywords), np.float32)
         """(num_keywords,) the highest score of each keyword in the frames of the last feed that had any."""
 
@@ -126,8 +142,11 @@ class Stream:
         return self._score([encoder.feed(waveform) for encoder in self._encoders])
 
     def flush_scores(self) -> np.ndarray:
-        """Returns the (num_frames, num_keywords) scores still owed at the end of the audio."""
-        return self._score([encoder.flush() for encoder in self._encoders])
+        """Returns the (num_frames, num_keywords) scores still owed at the end of the audio; only triggers remember."""
+        scores = self._score([encoder.flush() for encoder in self._encoders])
+        for head in (head for heads in self._heads for head in heads):
+            head.reset()
+        return scores
 
     def _score(self, frames: list[np.ndarray]) -> np.ndarray:
         for index, heads in enumerate(self._heads):
@@ -149,25 +168,26 @@ class Stream:
         return sorted(detections, key=lambda detection: detection.end_s)
 
 
-def load(*models: Path | str) -> Detector:
+def load(*models: Path | str, backend: Backend = "auto") -> Detector:
     """Returns a detector of the wake words `models`: folders, `.kws` files, or names that `kws models` lists.
+
+    Args:
+        backend: "onnx", "torch", or "auto": ONNX where the encoder comes with a graph that fits, else torch.
 
     Raises:
         ArtefactError: nothing there, or it is damaged or from another version.
-        EncoderError: its encoder can't be found.
+        EncoderError: its encoder can't be found, or not be run by this back end.
         ConfigError: no models, or two keywords of the same name.
     """
     if not models:
         raise ConfigError("no wake word was named; `kws models` lists those that come with kws")
-    return Detector([load_wakeword(model) for model in models])
+    return Detector([load_wakeword(model) for model in models], backend)
 
 
-def _check_together(keywords: list[str], encoders: list[Encoder]) -> None:
+def _check_unique(keywords: list[str]) -> None:
     twice = sorted({keyword for keyword in keywords if keywords.count(keyword) > 1})
     if twice:
         raise ConfigError(f"keyword '{twice[0]}' is in more than one of the models; load one of them")
-    if len({encoder.geometry for encoder in encoders}) > 1:
-        raise ArtefactError("the wake words' encoders have different frame rates; load them in separate detectors")
 
 
 def _no_scores(num_keywords: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -64,8 +63,10 @@ def text_line(detection: Detection, path: Path | None = None) -> str:
 
 def json_line(detection: Detection, path: Path | None = None) -> str:
     """Returns `detection` as one line of JSON."""
-    values = {"file": str(path)} if path else {}
-    return json.dumps(values | dataclasses.asdict(detection), ensure_ascii=False)
+    file = {"file": str(path)} if path else {}
+    times = {"start_s": round(detection.start_s, 4), "end_s": round(detection.end_s, 4)}
+    values = {"keyword": detection.keyword, "score": round(detection.score, 4)}
+    return json.dumps(file | values | times, ensure_ascii=False)
 
 
 def audacity_line(detection: Detection, path: Path | None = None) -> str:

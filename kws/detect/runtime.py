@@ -1,67 +1,83 @@
-"""Back ends of detection: one loaded encoder, and heads that turn its frames into scores."""
+"""Back ends of detection: the encoder that a wake word names, on ONNX Runtime or on torch."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
-import numpy as np
-import torch
-
-from kws.errors import ArtefactError
+from kws.config import check
+from kws.errors import ArtefactError, EncoderError
+from kws.frames import FrameGeometry
 from kws.model.artefact import WakeWord
-from kws.model.encoder import Encoder
-from kws.model.head import Head
-from kws.model.pretrained import build_encoder
+from kws.model.incremental import EncoderStream
+from kws.model.onnx_encoder import graph_problem, load_onnx_encoder
+from kws.model.settings import EncoderConfig
+
+Backend = Literal["auto", "onnx", "torch"]
 
 
-class HeadStream(Protocol):
-    """One stream through a head."""
+class RuntimeEncoder(Protocol):
+    """What detection needs of an encoder, whatever runs it; its streams are the only state."""
 
-    def feed(self, frames: np.ndarray) -> np.ndarray:
-        """Returns the (num_frames, num_keywords) float32 scores, 0 to 1, of (num_frames, dim) frames."""
+    geometry: FrameGeometry
+    sha256: str
+    settings: EncoderConfig
 
-    def reset(self) -> None:
-        """Forgets everything seen."""
+    @property
+    def dim(self) -> int:
+        """Width of a frame."""
 
+    @property
+    def num_states(self) -> int:
+        """Layers in a frame."""
 
-class TorchHeadStream:
-    """The state of one stream through a torch `Head`."""
-
-    def __init__(self, head: Head) -> None:
-        self.head = head
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets everything seen."""
-        self._cache = self.head.initial_cache()
-
-    @torch.inference_mode()
-    def feed(self, frames: np.ndarray) -> np.ndarray:
-        """Returns the (num_frames, num_keywords) float32 scores, 0 to 1, of (num_frames, dim) frames."""
-        if not len(frames):
-            return np.zeros((0, self.head.output.out_features), np.float32)
-        logits, self._cache = self.head(torch.from_numpy(frames)[None], self._cache)
-        return torch.sigmoid(logits[0]).numpy()
+    def stream(self) -> EncoderStream:
+        """Returns a fresh stream."""
 
 
-def load_encoder_for(wakeword: WakeWord) -> Encoder:
+def load_encoder_for(wakeword: WakeWord, backend: Backend = "auto") -> RuntimeEncoder:
     """Returns the encoder that `wakeword` names.
+
+    Args:
+        wakeword: says which encoder, how much of it, and the hash of its weights.
+        backend: "onnx", "torch", or "auto": ONNX where the encoder comes with a graph that fits, else torch.
 
     Raises:
         ArtefactError: the encoder of that name has other weights than the wake word was trained on.
-        EncoderError: it can't be found.
+        EncoderError: it can't be found, or not be run by this back end.
+        ConfigError: there is no such back end.
     """
-    encoder = build_encoder(wakeword.encoder)
-    if encoder.sha256 != wakeword.encoder_sha256 or encoder.dim != wakeword.dim:
-        raise ArtefactError(
-            f"'{wakeword.keywords[0].name}' was trained on another version of the encoder '{wakeword.encoder.name}' "
-            f"(SHA-256 {wakeword.encoder_sha256[:12]}…, here {encoder.sha256[:12]}…); train it again"
-        )
+    check(backend in get_args(Backend), "backend", backend, ", ".join(map(repr, get_args(Backend))))
+    settings = wakeword.encoder
+    problem = graph_problem(settings) if backend != "torch" else ""
+    use_torch = backend == "torch" or (backend == "auto" and bool(problem))
+    encoder = _load_torch_encoder(settings, problem) if use_torch else load_onnx_encoder(settings)
+    check_fits(wakeword, encoder)
     return encoder
 
 
-def load_head(wakeword: WakeWord) -> Head:
-    """Returns the torch head of `wakeword`, ready to run."""
-    head = Head(wakeword.dim, len(wakeword.keywords), wakeword.head, wakeword.num_states)
-    head.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in wakeword.weights.items()})
-    return head.eval()
+def check_fits(wakeword: WakeWord, encoder: RuntimeEncoder) -> None:
+    """Raises an `ArtefactError` unless `wakeword` was trained on exactly this `encoder`."""
+    name = wakeword.keywords[0].name
+    if encoder.sha256 != wakeword.encoder_sha256:
+        raise ArtefactError(
+            f"'{name}' was trained on another version of the encoder '{wakeword.encoder.name}' "
+            f"(SHA-256 {wakeword.encoder_sha256[:12]}…, here {encoder.sha256[:12]}…); train it again"
+        )
+    if (encoder.dim, encoder.num_states) != (wakeword.dim, wakeword.num_states):
+        raise ArtefactError(
+            f"'{name}' takes frames of {wakeword.dim} numbers ({wakeword.num_states} layers), its encoder gives "
+            f"{encoder.dim} ({encoder.num_states} layers): the artefact is damaged; train it again"
+        )
+
+
+def _load_torch_encoder(settings: EncoderConfig, problem: str) -> RuntimeEncoder:
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        reason = f" ({problem})" if problem else ""
+        raise EncoderError(
+            f"the encoder '{settings.name}' as asked for needs torch{reason}; run: pip install 'kws[train]'"
+        ) from error
+    from kws.model.pretrained import build_encoder
+
+    return build_encoder(settings)

@@ -44,7 +44,7 @@ class Trigger:
         return self.feed_smoothed(smoothed)
 
     def feed_smoothed(self, smoothed: np.ndarray) -> list[Firing]:
-        """Returns the firings in the next scores, which are smoothed already (evaluation sweeps thresholds over them)."""
+        """Returns the firings in the next scores, smoothed already (evaluation sweeps thresholds over them)."""
         if not len(smoothed):
             return []
         frames = np.arange(len(smoothed))

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from kws.config import from_dict, to_dict
+from kws.config import check, from_dict, to_dict
 from kws.errors import ArtefactError, ConfigError
 from kws.frames import SAMPLE_RATE
 from kws.model.files import pretrained_folder, write_atomically
@@ -36,6 +36,7 @@ ARCHIVE_SUFFIX = ".kws"
 MAX_FILE_BYTES = 64 << 20
 """Largest file of an artefact that is read; a head has a few hundred kilobytes."""
 MAX_DIM = 1 << 17
+MAX_DURATION_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,11 @@ class Keyword:
 
     name: str
     duration_s: float = 0.8
-    trigger: TriggerConfig = TriggerConfig()
+    trigger: TriggerConfig = field(default_factory=TriggerConfig)
+
+    def __post_init__(self) -> None:
+        check(bool(self.name.strip()), "keyword.name", self.name, "any text")
+        check(0 <= self.duration_s <= MAX_DURATION_S, "keyword.duration_s", self.duration_s, "0 to 60 seconds")
 
 
 @dataclass(frozen=True)
@@ -170,8 +175,9 @@ def expected_shapes(wakeword: WakeWord) -> dict[str, tuple[int, ...]]:
 
 
 def _check_weights(wakeword: WakeWord, path: Path) -> None:
-    if not wakeword.keywords or not 1 <= wakeword.num_states <= wakeword.dim <= MAX_DIM:
-        raise ArtefactError(f"{path}: impossible sizes (dim {wakeword.dim}, {len(wakeword.keywords)} keywords)")
+    dim, num_states, num_keywords = wakeword.dim, wakeword.num_states, len(wakeword.keywords)
+    if not num_keywords or not 1 <= num_states <= dim <= MAX_DIM or dim % num_states:
+        raise ArtefactError(f"{path}: impossible sizes (dim {dim}, {num_states} layers, {num_keywords} keywords)")
     shapes = expected_shapes(wakeword)
     if set(shapes) != set(wakeword.weights):
         odd = sorted(set(shapes) ^ set(wakeword.weights))

@@ -48,9 +48,12 @@ class StreamingConfig:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> StreamingConfig:
         """Returns the config held in `values`, a parsed `config.json`; raises KeyError on what is missing."""
-        flat = {**values, **values["streaming"]}
+        flat: dict[str, Any] = {**values, **values["streaming"]}
         names = cls.__dataclass_fields__
-        return cls(**{name: tuple(flat[name]) if isinstance(flat[name], list) else flat[name] for name in names})
+        chosen: dict[str, Any] = {
+            name: tuple(flat[name]) if isinstance(flat[name], list) else flat[name] for name in names
+        }
+        return cls(**chosen)
 
     @property
     def geometry(self) -> FrameGeometry:

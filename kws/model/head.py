@@ -1,4 +1,4 @@
-"""The trigger-word network: linear + norm + ReLU ─▶ causal temporal layer ─▶ linear, one logit per keyword and frame."""
+"""The trigger-word network: linear + norm + ReLU ─▶ causal temporal layer ─▶ linear, a logit per keyword and frame."""
 
 from __future__ import annotations
 

@@ -67,6 +67,7 @@ class OnnxEncoder:
         self.geometry = config.geometry
         self.dim = config.hidden_size
         self.block_frames = config.block_frames
+        self._weights = weights  # the session reads some of them where they lie
         self._session = _open_session(folder / GRAPH_FILE, graph, weights, num_threads)
         _check_config(self._session, folder / GRAPH_FILE, config)
         pasts = [f"past_{index}" for index in range(config.num_hidden_layers)]
@@ -94,6 +95,18 @@ class OnnxEncoder:
     def stream(self) -> EncoderStream:
         """Returns a fresh stream; the encoder itself keeps no state."""
         return IncrementalStream(self)
+
+
+def load_onnx_encoder(settings: EncoderConfig) -> OnnxEncoder:
+    """Returns the encoder of `settings`, as a graph.
+
+    Raises:
+        EncoderError: it can't run as a graph, or a file is missing or damaged.
+    """
+    problem, folder = graph_problem(settings), find_encoder_folder(settings.name)
+    if problem or folder is None:
+        raise EncoderError(f"the encoder '{settings.name}' can't run on ONNX Runtime: {problem}; use backend='torch'")
+    return OnnxEncoder(folder, settings)
 
 
 def graph_problem(settings: EncoderConfig) -> str:
@@ -131,7 +144,7 @@ def _open_session(
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    options.add_external_initializers(list(weights), [_owned_value(array) for array in weights.values()])
+    options.add_external_initializers(list(weights), [_ort_value(array) for array in weights.values()])
     try:
         return onnxruntime.InferenceSession(
             graph or path.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"]
@@ -150,10 +163,3 @@ def _check_config(session: onnxruntime.InferenceSession, path: Path, config: Str
 
 def _ort_value(array: np.ndarray) -> Any:
     return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
-
-
-def _owned_value(array: np.ndarray) -> Any:
-    """Returns a copy that ONNX Runtime owns, and frees once it has repacked the weight."""
-    value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(array.shape, np.float32)
-    value.update_inplace(np.ascontiguousarray(array))
-    return value

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from kws.config import check, from_dict, load_config, to_dict, to_toml
+from kws.config import check, load_config, to_toml
 from kws.data.augment import AugmentConfig
 from kws.data.mix import MixConfig, NoiseSource
 from kws.data.pool import PoolConfig
@@ -144,14 +143,11 @@ def resolve_config(
     phrase: str, config: WakeWordConfig | Path | str | None = None, overrides: Sequence[str] = ()
 ) -> WakeWordConfig:
     """Returns the settings of a run for `phrase`; raises ConfigError on what is impossible."""
-    if isinstance(config, WakeWordConfig):
-        config = from_dict(WakeWordConfig, {**to_dict(config)}) if not overrides else config
-    if not isinstance(config, WakeWordConfig):
-        config = load_config(WakeWordConfig, config, overrides)
-    words = normalize(phrase or config.phrase)
+    settings = load_config(WakeWordConfig, config, overrides)
+    words = normalize(phrase or settings.phrase)
     if not words:
         raise ConfigError(f"the phrase {phrase!r} has no words; write it as it is spoken, such as 'hey computer'")
-    return replace(config, phrase=words)
+    return replace(settings, phrase=words)
 
 
 def slug(phrase: str) -> str:
@@ -174,7 +170,7 @@ def _composer(sounds: Sounds, settings: WakeWordConfig) -> WindowComposer:
     babble = [sentence for speaker in sounds.speakers for sentence in speaker.sentences] + sounds.background
     noise = NoiseSource(settings.mix, babble, sounds.noises)
     return WindowComposer(
-        sounds.speakers, sounds.background, noise, settings.windows, settings.augment, settings.mix, sounds.rirs
+        sounds.speakers, sounds.background, noise, settings.windows, settings.augment, sounds.rirs
     )
 
 

@@ -167,6 +167,14 @@ def test_held_out_voices_never_occur_in_training(espeak, rng):
     assert len(families["train"]) > 25
     assert len(variants["validation"]) >= 8
     assert split_of("espeak", "en-us+steph") == split_of("espeak", "en-gb+steph2")
+    for twins in (
+        ("aunty", "f4"),
+        ("adam", "klatt6"),
+        ("benjamin", "edward2"),
+        ("Hugo", "Diogo"),
+        ("michel", "miguel"),
+    ):
+        assert len({split_of("espeak", f"en-us+{name}") for name in twins}) == 1
 
 
 def test_a_drawn_voice_follows_from_the_seed(espeak):

@@ -155,7 +155,8 @@ class EspeakLibrary:
         return "  ".join(clause for clause in clauses if clause)
 
     def _list_identifiers(self) -> dict[str, str]:
-        records, identifiers, index = self._library.espeak_ListVoices(None), {}, 0
+        records, index = self._library.espeak_ListVoices(None), 0
+        identifiers: dict[str, str] = {}
         while records[index]:
             record = records[index].contents
             code = record.languages[1:].decode()  # the first byte is a priority

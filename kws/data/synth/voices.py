@@ -21,6 +21,15 @@ from kws.errors import SynthesisError
 Split = Literal["train", "validation"]
 
 _HELD_OUT_SHARE = 0.2
+_TWINS = {
+    "aunty": "f4",
+    "adam": "klatt",
+    "benjamin": "edward",
+    "hugo": "henrique",
+    "diogo": "henrique",
+    "miguel": "michel",
+}
+"""eSpeak variants of other names that measure nearly alike in mean spectrum and pitch (one sentence, en-us)."""
 _DISCOVERED = (EspeakSynthesizer, FliteSynthesizer)
 
 
@@ -78,11 +87,12 @@ def available_synthesizers() -> list[Synthesizer]:
 def split_of(synthesizer: str, voice_name: str) -> Split:
     """Returns the split that a voice belongs to, by a stable hash of its variant's family.
 
-    All accents of a variant, and numbered relatives (steph, steph2), are one speaker and never part. f1..f5 and m1..m8
-    are speakers of their own.
+    All accents of a variant, numbered relatives (steph, steph2) and measured twins are one speaker and never part.
+    f1..f5 and m1..m8 are speakers of their own.
     """
     variant = voice_name.partition("+")[2] if synthesizer == EspeakSynthesizer.name else voice_name
     family = variant.lower().rstrip("0123456789") if len(variant) > 2 else variant.lower()
+    family = _TWINS.get(family, family) if synthesizer == EspeakSynthesizer.name else family
     digest = hashlib.sha256(f"{synthesizer}:{family}".encode()).digest()
     return "validation" if digest[0] < 256 * _HELD_OUT_SHARE else "train"
 
@@ -113,7 +123,8 @@ def draw_voice(
         raise SynthesisError(f"no voice for the split {split!r} among {[one.name for one in candidates]}; {REMEDY}")
     index = int(rng.choice(len(candidates), p=weights / weights.sum()))
     name = names[index][int(rng.integers(len(names[index])))]
-    factors = {key: exp(rng.uniform(*map(log, getattr(config, key)))) for key in sorted(FACTORS)}
+    logs = {key: [log(bound) for bound in getattr(config, key)] for key in sorted(FACTORS)}
+    factors = {key: exp(rng.uniform(low, high)) for key, (low, high) in logs.items()}
     honoured = {key: value for key, value in factors.items() if key in candidates[index].factors}
     return Voice(candidates[index].name, name, **honoured)
 

@@ -1,0 +1,198 @@
+"""The evaluation protocol: recordings ─▶ clips with background around them, continuous negatives ─▶ scores ─▶ rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kws.audio.io import read_audio
+from kws.data.manifest import Clip
+from kws.data.mix import coloured_noise, mix_at_snr, random_piece
+from kws.detect.detector import Detector
+from kws.errors import AudioError, ConfigError
+from kws.evaluate.metrics import (
+    REPORTED_FALSE_ALARMS_PER_HOUR,
+    OperatingPoint,
+    count_firings,
+    det_curve,
+    point_at,
+    poisson_interval,
+)
+from kws.frames import SAMPLE_RATE
+from kws.model.settings import TriggerConfig
+
+BACKGROUND_S = 1.0
+"""Background before and after each positive, in seconds."""
+GAP_S = 0.3
+"""Between two recordings that are joined to continuous audio, in seconds."""
+FLOOR_DB = -70.0
+"""Level of the faint noise where a recording has no background of its own, in dB of full scale."""
+STREAM_S = 600.0
+"""Length of one piece of continuous audio, in seconds; the stream is reset between two."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class NegativeScores:
+    """Scores of continuous audio without the keywords.
+
+    Attributes:
+        name: where the audio is from.
+        streams: (num_frames, num_keywords) each.
+    """
+
+    name: str
+    streams: list[np.ndarray]
+
+
+def score_positives(
+    detector: Detector,
+    clips: Sequence[Clip],
+    snr_db: float | None,
+    noises: Sequence[Clip],
+    seed: int,
+    progress: Progress = lambda done, total: None,
+) -> list[np.ndarray]:
+    """Returns the (num_frames, num_keywords) scores of each clip, a second of background on either side.
+
+    Args:
+        clips: recordings that hold a keyword once each.
+        snr_db: ratio of the clip to the noise mixed over it, None for clean.
+        noises: recordings of noise; none with an SNR means pink noise.
+        seed: of the draws of noise, the same for every detector that is compared.
+        progress: called with (done, total) clips.
+    """
+    scores = []
+    for index, clip in enumerate(clips):
+        rng = np.random.default_rng([seed, index])
+        scores.append(detector.scores(with_background(read_audio(clip.path), snr_db, noises, rng)))
+        progress(index + 1, len(clips))
+    return scores
+
+
+def with_background(
+    waveform: np.ndarray, snr_db: float | None, noises: Sequence[Clip], rng: np.random.Generator
+) -> np.ndarray:
+    """Returns `waveform` (num_samples,) with a second of background on either side, mixed with noise at `snr_db`."""
+    padded = np.pad(waveform, round(BACKGROUND_S * SAMPLE_RATE))
+    padded += coloured_noise(len(padded), 1.0, rng) * np.float32(10 ** (FLOOR_DB / 20))
+    if snr_db is None:
+        return padded
+    for _ in range(20):
+        if noises:
+            noise = random_piece(read_audio(noises[int(rng.integers(len(noises)))].path), len(padded), rng)
+        else:
+            noise = coloured_noise(len(padded), 1.0, rng)
+        try:
+            return mix_at_snr(padded, noise, snr_db).waveform
+        except AudioError:  # a silent piece of noise: draw another
+            continue
+    raise AudioError("the noise recordings are silent; name others")
+
+
+def score_negatives(
+    detector: Detector, name: str, clips: Sequence[Clip], progress: Progress = lambda done, total: None
+) -> NegativeScores:
+    """Returns the scores of `clips`, joined in their order to continuous audio."""
+    rng = np.random.default_rng(0)
+    streams: list[np.ndarray] = []
+    pending: list[np.ndarray] = []
+    for index, clip in enumerate(clips):
+        gap = coloured_noise(round(GAP_S * SAMPLE_RATE), 1.0, rng) * np.float32(10 ** (FLOOR_DB / 20))
+        pending += [read_audio(clip.path), gap]
+        if index + 1 == len(clips) or sum(map(len, pending)) >= STREAM_S * SAMPLE_RATE:
+            streams.append(detector.scores(np.concatenate(pending)))
+            pending = []
+        progress(index + 1, len(clips))
+    return NegativeScores(name, streams)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of one keyword.
+
+    Attributes:
+        keyword: its name.
+        trigger: the trigger it was measured with; its threshold is the artefact's.
+        hop_s: seconds between two frames.
+        curves: the DET curve of each condition ("clean", "10 dB").
+        at_threshold: the artefact's own threshold in each condition.
+        false_alarms: (source, count at the artefact's threshold, hours) of each source of negatives.
+    """
+
+    keyword: str
+    trigger: TriggerConfig
+    hop_s: float
+    curves: Mapping[str, Sequence[OperatingPoint]]
+    at_threshold: Mapping[str, OperatingPoint]
+    false_alarms: Sequence[tuple[str, int, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns counts, rates, hours and intervals for JSON."""
+        return {
+            "keyword": self.keyword,
+            "conditions": {
+                name: {
+                    "at_threshold": self.at_threshold[name].to_dict(),
+                    "at_false_alarms_per_hour": {
+                        str(rate): point_at(curve, rate).to_dict() for rate in REPORTED_FALSE_ALARMS_PER_HOUR
+                    },
+                    "curve": [
+                        [point.threshold, point.num_missed, point.num_false_alarms]
+                        for point in curve
+                    ],
+                }
+                for name, curve in self.curves.items()
+            },
+            "false_alarms_at_threshold": [
+                {
+                    "source": source,
+                    "num_false_alarms": count,
+                    "hours": hours,
+                    "per_hour_interval": poisson_interval(count, hours),
+                }
+                for source, count, hours in self.false_alarms
+            ],
+        }
+
+
+def evaluate(
+    detector: Detector,
+    keyword: str,
+    positives: Mapping[str, Sequence[np.ndarray]],
+    negatives: Sequence[NegativeScores],
+) -> Evaluation:
+    """Returns what the scores of `keyword` give.
+
+    Args:
+        positives: for each condition, the scores of every clip (`score_positives`).
+        negatives: from `score_negatives`.
+
+    Raises:
+        ConfigError: the detector has no such keyword.
+    """
+    if keyword not in detector.keywords:
+        raise ConfigError(f"no keyword '{keyword}'; there are: {', '.join(detector.keywords)}")
+    column, hop_s = detector.keywords.index(keyword), detector.geometry.hop_s
+    trigger = detector.triggers[column]
+    streams = [scores[:, column] for source in negatives for scores in source.streams]
+    clips = {name: [scores[:, column] for scores in condition] for name, condition in positives.items()}
+    return Evaluation(
+        keyword,
+        trigger,
+        hop_s,
+        {name: det_curve(condition, streams, trigger, hop_s) for name, condition in clips.items()},
+        {name: det_curve(condition, streams, trigger, hop_s, [trigger.threshold])[0] for name, condition in clips.items()},
+        [
+            (
+                source.name,
+                sum(count_firings(scores[:, column], trigger, hop_s) for scores in source.streams),
+                sum(len(scores) for scores in source.streams) * hop_s / 3600,
+            )
+            for source in negatives
+        ],
+    )

@@ -1,0 +1,141 @@
+"""A streaming encoder with its output layer, as pretraining sees it; loading, masking and export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kws.config import check
+from kws.errors import ConfigError
+from kws.frames import FrameGeometry
+from kws.model.encoder import ALL_LAYERS
+from kws.model.pretrained import load_encoder
+from kws.model.streaming import StreamingEncoder
+
+CONFIG, VOCABULARY, WEIGHTS, OUTPUT_LAYER = "config.json", "vocab.json", "model.safetensors", "output_layer.safetensors"
+
+
+class PhoneModel(nn.Module):
+    """Waveforms → logits of the phones, a frame at a time.
+
+    Args:
+        encoder: a `StreamingEncoder`, all of it trained.
+        output: Linear(dim → classes).
+        folder: where it was loaded from; its config and vocabulary go with every export.
+    """
+
+    def __init__(self, encoder: StreamingEncoder, output: nn.Linear, folder: Path) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.output = output
+        self.folder = folder
+
+    @classmethod
+    def from_folder(cls, folder: Path | str, is_random: bool = False) -> PhoneModel:
+        """Returns the model in `folder`, with its weights or, when `is_random`, with fresh ones.
+
+        Raises:
+            EncoderError: the folder holds no whole encoder.
+            ConfigError: the encoder has no output layer.
+        """
+        encoder = load_encoder(str(folder), trainable_layers=ALL_LAYERS, is_random=is_random)
+        if not isinstance(encoder, StreamingEncoder) or encoder.output_layer is None:
+            raise ConfigError(f"{folder} holds no streaming encoder with its output layer; pretraining starts from one")
+        output = nn.Linear(encoder.dim, len(encoder.output_layer.labels))
+        if not is_random:
+            output.weight.data.copy_(encoder.output_layer.weight)
+            output.bias.data.copy_(encoder.output_layer.bias)
+        return cls(encoder, output, Path(folder))
+
+    @property
+    def geometry(self) -> FrameGeometry:
+        """How samples map to frames."""
+        return self.encoder.geometry
+
+    def forward(self, waveforms: Tensor, block_frames: int, left_context_frames: int) -> Tensor:
+        """Returns (batch, num_frames, num_classes) logits of `waveforms` (batch, num_samples)."""
+        return self.output(self.encoder(waveforms, block_frames, left_context_frames))
+
+    def compile_parts(self) -> None:
+        """Compiles what is bound by memory, in place: convolutions with their norms, feed-forward layers, position."""
+        self.encoder.feature_extractor.compile()
+        self.encoder.encoder.pos_conv_embed.compile()
+        for layer in self.encoder.transformer_layers:
+            layer.get_submodule("feed_forward").compile()
+
+    def save(self, folder: Path) -> None:
+        """Writes the encoder in half precision, its output layer as a file of its own, config and vocabulary."""
+        folder.mkdir(parents=True, exist_ok=True)
+        network = {f"wav2vec2.{name}": _half(value) for name, value in self.encoder.state_dict().items()}
+        output = {f"lm_head.{name}": _half(value) for name, value in self.output.state_dict().items()}
+        save_file(network, folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(output, folder / OUTPUT_LAYER, metadata={"format": "pt"})
+        config = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
+        (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+        shutil.copyfile(self.folder / VOCABULARY, folder / VOCABULARY)
+
+
+@dataclass(frozen=True)
+class MaskingConfig:
+    """How much of the projected features is hidden in training.
+
+    Attributes:
+        from_progress: share of the run after which masking begins; 1 never masks.
+        spans: spans of frames hidden in a crop.
+        span_frames: longest span.
+        channels: spans of feature channels hidden.
+        span_channels: most channels in a span.
+    """
+
+    from_progress: float = 1.0
+    spans: int = 2
+    span_frames: int = 8
+    channels: int = 1
+    span_channels: int = 32
+
+    def __post_init__(self) -> None:
+        check(0 <= self.from_progress <= 1, "masking.from_progress", self.from_progress, "0 to 1")
+
+
+class Masking:
+    """Hides spans of the projected features in training, so that the context has to fill them in.
+
+    Source: Park et al. 2019, SpecAugment, on wav2vec2's features instead of a spectrogram.
+    """
+
+    def __init__(self, config: MaskingConfig, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self._config = config
+        self._is_on = False
+
+    def attach(self, model: PhoneModel) -> None:
+        """Puts the masking behind the feature projection of `model`."""
+        model.encoder.feature_projection.register_forward_hook(self._hide)
+
+    def set_progress(self, progress: float) -> None:
+        """Turns masking on where the run is far enough."""
+        self._is_on = progress >= self._config.from_progress and self._config.from_progress < 1
+
+    def _hide(self, module: nn.Module, inputs: object, features: Tensor) -> Tensor:
+        if not self._is_on or not module.training:
+            return features
+        config, (batch, num_frames, dim) = self._config, features.shape
+        hidden = self._spans(batch, config.spans, config.span_frames, num_frames)[:, :, None]
+        hidden = hidden | self._spans(batch, config.channels, config.span_channels, dim)[:, None, :]
+        return features.masked_fill(hidden.to(features.device), 0.0)
+
+    def _spans(self, batch: int, count: int, longest: int, size: int) -> Tensor:
+        starts = torch.randint(0, size, (batch, count, 1), generator=self.generator)
+        lengths = torch.randint(0, longest + 1, (batch, count, 1), generator=self.generator)
+        positions = torch.arange(size)
+        return ((positions >= starts) & (positions < starts + lengths)).any(dim=1)
+
+
+def _half(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", torch.float16).contiguous()

@@ -1,0 +1,286 @@
+"""Trains a streaming encoder to hear phones: frame-wise cross-entropy on aligned speech, then CTC beside it.
+
+    python -m kws.train.pretrain --config recipes/pretrain/config.toml --out runs/pretrain [--resume]
+
+batches ──▶ encoder + output layer ──▶ loss ──▶ AdamW ──▶ averaged weights ──▶ phone error rate, checkpoint, export
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+
+from kws.config import load_config, to_toml
+from kws.errors import ConfigError
+from kws.frames import SAMPLE_RATE
+from kws.train.phone_error import PhoneScore, measure_phones
+from kws.train.phone_model import Masking, PhoneModel
+from kws.train.pretrain_config import PretrainConfig
+from kws.train.speech_batches import SpeechBatch, SpeechBatches, SpeechCache
+from kws.train.spoil import Spoiler, load_sounds
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Pretraining:
+    """One training run in a folder: its weights, their average, the optimiser and where it stands.
+
+    Args:
+        config: the run.
+        out: folder for checkpoints, logs and the exported encoder.
+    """
+
+    def __init__(self, config: PretrainConfig, out: Path) -> None:
+        self.config = config
+        self.out = out
+        self.device = torch.device(config.device)
+        torch.manual_seed(config.batches.seed)
+        self.model = PhoneModel.from_folder(config.initial, config.random_initial).to(self.device)
+        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.masking = Masking(config.masking, seed=config.batches.seed)
+        self.masking.attach(self.model)
+        if config.compiled:
+            self.model.compile_parts()
+        self.optimiser = torch.optim.AdamW(
+            _decayed_and_not(self.model, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.step = 0
+        self.elapsed_s = 0.0
+
+    @property
+    def progress(self) -> float:
+        """How far the run is, 0 to 1: by steps where their number is set, else by time."""
+        if self.config.max_steps is not None:
+            return min(1.0, self.step / self.config.max_steps)
+        return min(1.0, self.elapsed_s / (60 * self.config.minutes))
+
+    def train_step(self, batch: SpeechBatch) -> tuple[float, float]:
+        """Changes the weights by one batch; returns its loss and frame accuracy."""
+        self._set_learning_rate()
+        self.model.train()
+        waveforms, labels = batch.waveforms.to(self.device), batch.labels.to(self.device)
+        self.masking.set_progress(self.progress)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            logits = self.model(waveforms, batch.block_frames, batch.left_context_frames)
+        logits = logits.float()
+        loss = functional.cross_entropy(logits.transpose(1, 2), labels, label_smoothing=self.config.label_smoothing)
+        if self.config.ctc_weight > 0 and self.progress >= self.config.ctc_from:
+            loss = loss + self.config.ctc_weight * ctc_loss(logits, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
+        self.optimiser.step()
+        self.step += 1
+        self._update_average()
+        return float(loss.detach()), float((logits.detach().argmax(-1) == labels).float().mean())
+
+    def measure(self) -> list[PhoneScore]:
+        """Returns the averaged weights' score on each held-out corpus."""
+        config = self.config
+        return [
+            measure_phones(
+                self.average,
+                SpeechCache(Path(config.cache) / name),
+                self.average.geometry,
+                config.measure_minutes,
+                config.measure_block_frames,
+                config.measure_left_context_frames,
+            )
+            for name in config.measure
+        ]
+
+    def save(self) -> None:
+        """Writes the checkpoint, complete or not at all."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "masking": self.masking.generator.get_state(),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+        }
+        partial = self.out / f"{CHECKPOINT}.partial"
+        torch.save(state, partial)
+        partial.replace(self.out / CHECKPOINT)
+
+    def load(self) -> None:
+        """Continues from the folder's checkpoint.
+
+        Raises:
+            ConfigError: there is none, or it is of another network.
+        """
+        path = self.out / CHECKPOINT
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except FileNotFoundError as error:
+            raise ConfigError(f"there is no {path} to resume; start without --resume") from error
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise ConfigError(f"{path} does not fit this config ({error}); use its own --out") from error
+        self.masking.generator.set_state(state["masking"].cpu())
+        self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
+
+    def _set_learning_rate(self) -> None:
+        warm = min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * warm * (1 - self.progress)
+
+    def _update_average(self) -> None:
+        decay = min(self.config.average_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            averages, values = list(self.average.state_dict().values()), list(self.model.state_dict().values())
+            torch._foreach_lerp_(averages, values, 1 - decay)
+
+
+def ctc_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Returns the CTC loss of the phones that `labels` run through, per phone.
+
+    Source: Graves et al. 2006. Frames give the phones of the crop itself, so nothing outside it is asked for.
+
+    Args:
+        logits: (batch, num_frames, num_classes) float32.
+        labels: (batch, num_frames) int64 frame classes, 0 for silence.
+    """
+    is_start = torch.ones_like(labels, dtype=torch.bool)
+    is_start[:, 1:] = labels[:, 1:] != labels[:, :-1]
+    is_start &= labels != 0
+    lengths = is_start.sum(dim=1)
+    frames = torch.full_like(lengths, labels.shape[1])
+    log_probs = torch.log_softmax(logits, dim=-1).transpose(0, 1)  # (num_frames, batch, num_classes)
+    return functional.ctc_loss(log_probs, labels[is_start], frames, lengths, blank=0, zero_infinity=True)
+
+
+def pretrain(config: PretrainConfig, out: Path, resume: bool = False) -> list[PhoneScore]:
+    """Trains to the end of `config`, writing `out`; returns the final scores on held-out speech.
+
+    Args:
+        config: the run.
+        out: folder for the resolved config, checkpoint, logs and the exported encoder.
+        resume: continue from `out`'s checkpoint.
+
+    Raises:
+        ConfigError: impossible config, missing data, or nothing to resume.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    run = Pretraining(config, out)
+    if resume:
+        run.load()
+    (out / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    with SummaryWriter(str(out / "log")) as writer:
+        try:
+            _train(run, writer)
+        finally:  # Ctrl-C keeps what was learnt
+            run.save()
+        scores = _measure(run, writer)
+    run.average.save(out / "encoder")
+    return scores
+
+
+def _train(run: Pretraining, writer: SummaryWriter) -> None:
+    config = run.config
+    dataset = SpeechBatches(
+        [(SpeechCache(Path(config.cache) / name), share) for name, share in zip(config.speech, config.shares)],
+        run.model.geometry,
+        config.batches,
+        Spoiler(config.spoil, *load_sounds(config.noise, config.noise_folds, config.rooms)) if config.spoiled else None,
+        first_step=run.step,
+    )
+    ahead = 3 if config.workers else None
+    batches = DataLoader(dataset, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
+    if run.step == 0:
+        _measure(run, writer)
+    started, before = time.monotonic(), run.elapsed_s
+    saved = measured = shown = run.elapsed_s
+    shown_step, losses, accuracies = run.step, [], []
+    for batch in batches:
+        loss, accuracy = run.train_step(batch)
+        losses.append(loss)
+        accuracies.append(accuracy)
+        run.elapsed_s = before + time.monotonic() - started
+        if run.step % config.show_every == 0:
+            seconds = (run.step - shown_step) * batch.waveforms.numel() / SAMPLE_RATE
+            _show(run, writer, losses, accuracies, seconds / max(1e-9, run.elapsed_s - shown))
+            shown, shown_step, losses, accuracies = run.elapsed_s, run.step, [], []
+        if run.progress >= 1:
+            return
+        if run.elapsed_s - saved > 60 * config.save_every_minutes:
+            run.save()
+            saved = run.elapsed_s
+        if run.elapsed_s - measured > 60 * config.measure_every_minutes:
+            _measure(run, writer)
+            run.elapsed_s = before + time.monotonic() - started
+            measured = shown = run.elapsed_s
+            shown_step = run.step
+
+
+def _show(
+    run: Pretraining, writer: SummaryWriter, losses: Sequence[float], accuracies: Sequence[float], speed: float
+) -> None:
+    loss, accuracy = sum(losses) / len(losses), sum(accuracies) / len(accuracies)
+    rate = run.optimiser.param_groups[0]["lr"]
+    shown = {"loss": loss, "frame_accuracy": accuracy, "learning_rate": rate, "times_real_time": speed}
+    for name, value in shown.items():
+        writer.add_scalar(f"train/{name}", value, run.step)
+    logger.info(
+        "step %d  %.1f min  loss %.3f  frames %.3f  lr %.2e  %.0f x real time",
+        run.step, run.elapsed_s / 60, loss, accuracy, rate, speed,
+    )  # fmt: skip
+
+
+def _measure(run: Pretraining, writer: SummaryWriter) -> list[PhoneScore]:
+    scores = run.measure()
+    with (run.out / "scores.jsonl").open("a", encoding="utf-8") as log:
+        for score in scores:
+            row = {"step": run.step, "elapsed_min": round(run.elapsed_s / 60, 1), **score.as_dict()}
+            log.write(json.dumps(row) + "\n")
+            logger.info("%s", row)
+            writer.add_scalar(f"{score.corpus}/frame_accuracy", score.frame_accuracy, run.step)
+            writer.add_scalar(f"{score.corpus}/phone_error_rate", score.phone_error_rate, run.step)
+    return scores
+
+
+def _decayed_and_not(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns optimiser groups: matrices decay, gains and biases don't."""
+    decayed = [value for value in model.parameters() if value.ndim > 1]
+    rest = [value for value in model.parameters() if value.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--threads", type=int, help="of PyTorch; all cores when not given")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # also in the background, where shells switch Ctrl-C off
+        signal.signal(number, signal.default_int_handler)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    config = load_config(PretrainConfig, arguments.config, arguments.overrides)
+    pretrain(config, arguments.out, arguments.resume)
+
+
+if __name__ == "__main__":
+    main()

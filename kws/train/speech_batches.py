@@ -1,0 +1,210 @@
+"""Batches of labelled speech for pretraining, a pure function of seed and step so that any run can resume.
+
+caches of aligned speech ──▶ crop of pieces ──▶ speed ──▶ augmentation ──▶ (waveforms, frame labels)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kws.config import check
+from kws.data.alignment import STEP, frame_labels
+from kws.errors import ConfigError
+from kws.frames import FrameGeometry
+from kws.train.spoil import Spoiler, draw
+
+INT16_SCALE = 32768.0
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """What a training batch is made of.
+
+    Attributes:
+        seed: of every draw.
+        batch_size: crops in a batch.
+        crop_frames: encoder frames in a crop.
+        speeds: slowest and fastest playback.
+        speed_probability: share of crops played at another speed.
+        block_frames: smallest and largest attention block drawn for a batch.
+        left_context_frames: fewest and most frames before the block.
+        clean_share_first: share of crops left clean at the first step.
+        clean_share_last: share left clean from `hard_from_step` on.
+        hard_from_step: step at which the audio is as hard as it gets.
+    """
+
+    seed: int = 1
+    batch_size: int = 24
+    crop_frames: int = 149
+    speeds: tuple[float, ...] = (0.85, 1.2)
+    speed_probability: float = 0.5
+    block_frames: tuple[int, ...] = (4, 16)
+    left_context_frames: tuple[int, ...] = (48, 96)
+    clean_share_first: float = 0.6
+    clean_share_last: float = 0.2
+    hard_from_step: int = 1000
+
+    def __post_init__(self) -> None:
+        check(self.batch_size > 0, "batches.batch_size", self.batch_size, "at least 1")
+        check(self.crop_frames > 1, "batches.crop_frames", self.crop_frames, "at least 2")
+        for key in ("speeds", "block_frames", "left_context_frames"):
+            pair = getattr(self, key)
+            check(len(pair) == 2 and 0 < pair[0] <= pair[1], f"batches.{key}", pair, "[least, most], above 0")
+
+    def clean_share(self, step: int) -> float:
+        """Returns the share of crops left clean at `step`."""
+        progress = min(1.0, step / max(1, self.hard_from_step))
+        return self.clean_share_first + (self.clean_share_last - self.clean_share_first) * progress
+
+
+@dataclass
+class SpeechBatch:
+    """One step's audio.
+
+    Attributes:
+        waveforms: (batch, num_samples) float32.
+        labels: (batch, num_frames) int64.
+        block_frames: attention block for this batch.
+        left_context_frames: frames seen before the block.
+    """
+
+    waveforms: torch.Tensor
+    labels: torch.Tensor
+    block_frames: int
+    left_context_frames: int
+
+
+class SpeechCache:
+    """One prepared corpus split: `audio.npy`, `labels.npy` (a class every 10 ms) and `index.jsonl`.
+
+    Raises:
+        ConfigError: the folder lacks one of them.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        folder = Path(folder)
+        try:
+            self.audio = np.load(folder / "audio.npy", mmap_mode="r")
+            self.labels = np.load(folder / "labels.npy")
+            lines = (folder / "index.jsonl").read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise ConfigError(f"{folder} is no prepared speech ({error}); run recipes/pretrain/prepare.py") from error
+        self.name = folder.name
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self._share = np.cumsum([row["length"] for row in self.rows], dtype=np.float64)
+        self._share /= self._share[-1]
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Returns a random utterance, the long ones more often, so that every second is as likely."""
+        return int(np.searchsorted(self._share, rng.random()))
+
+    def piece(self, index: int, first_step: int = 0, num_steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns float32 samples and step labels of utterance `index` from `first_step` on, cut to whole steps."""
+        row = self.rows[index]
+        whole = row["length"] // STEP
+        last_step = whole if num_steps is None else min(whole, first_step + num_steps)
+        start = row["start"]
+        samples = self.audio[start + first_step * STEP : start + last_step * STEP].astype(np.float32) / INT16_SCALE
+        labels = self.labels[row["label_start"] + first_step : row["label_start"] + last_step]
+        return samples, labels
+
+
+class SpeechBatches(torch.utils.data.IterableDataset):
+    """Endless batches from `first_step` on.
+
+    Args:
+        corpora: prepared folders, each with its share of the crops.
+        geometry: of the encoder.
+        config: what a batch is made of.
+        spoiler: the augmentation of single crops; None trains on clean audio.
+        first_step: where the run resumes.
+    """
+
+    def __init__(
+        self,
+        corpora: Sequence[tuple[SpeechCache, float]],
+        geometry: FrameGeometry,
+        config: BatchConfig,
+        spoiler: Spoiler | None = None,
+        first_step: int = 0,
+    ) -> None:
+        super().__init__()
+        self._caches = [cache for cache, _ in corpora]
+        shares = np.array([share for _, share in corpora], dtype=np.float64)
+        self._shares = np.cumsum(shares / shares.sum())
+        self._geometry = geometry
+        self._config = config
+        self._spoiler = spoiler
+        self._first_step = first_step
+
+    def __iter__(self) -> Iterator[SpeechBatch]:
+        step = self._first_step
+        while True:
+            yield self.batch(step)
+            step += 1
+
+    def batch(self, step: int) -> SpeechBatch:
+        """Returns the batch of `step`, always the same one."""
+        rng = np.random.default_rng((self._config.seed, step))
+        config = self._config
+        crops = [self._crop(rng, step) for _ in range(config.batch_size)]
+        return SpeechBatch(
+            waveforms=torch.from_numpy(np.stack([waveform for waveform, _ in crops])),
+            labels=torch.from_numpy(np.stack([labels for _, labels in crops])),
+            block_frames=int(rng.integers(config.block_frames[0], config.block_frames[1] + 1)),
+            left_context_frames=int(rng.integers(config.left_context_frames[0], config.left_context_frames[1] + 1)),
+        )
+
+    def _crop(self, rng: np.random.Generator, step: int) -> tuple[np.ndarray, np.ndarray]:
+        config, num_frames = self._config, self._config.crop_frames
+        num_samples = self._geometry.num_samples(num_frames)
+        speed = draw(rng, config.speeds) if rng.random() < config.speed_probability else 1.0
+        needed = int(np.ceil(num_samples * speed)) + STEP
+        jitter = int(rng.integers(STEP))
+        samples, labels = self._fill(rng, -(-(needed + STEP) // STEP))
+        waveform = play_at(samples[jitter : jitter + needed], speed, num_samples)
+        if self._spoiler is not None and rng.random() >= config.clean_share(step):
+            waveform = self._spoiler.spoil(waveform, rng, lambda: self._babble(rng, num_samples))
+        elif self._spoiler is not None:
+            waveform = self._spoiler.scale(waveform, rng)
+        return waveform, frame_labels(labels, num_frames, self._geometry, offset=jitter, speed=speed)
+
+    def _fill(self, rng: np.random.Generator, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns `num_steps` steps of speech; short utterances follow each other with small gaps."""
+        samples = np.zeros(num_steps * STEP, dtype=np.float32)
+        labels = np.zeros(num_steps, dtype=np.uint8)
+        cache = self._caches[int(np.searchsorted(self._shares, rng.random()))]
+        filled = 0
+        while filled < num_steps:
+            index = cache.draw(rng)
+            spare = cache.rows[index]["length"] // STEP - num_steps
+            first = int(rng.integers(spare + 1)) if spare > 0 else 0
+            piece, piece_labels = cache.piece(index, first, num_steps - filled)
+            samples[filled * STEP : filled * STEP + len(piece)] = piece
+            labels[filled : filled + len(piece_labels)] = piece_labels
+            filled += len(piece_labels) + int(rng.integers(30))
+        return samples, labels
+
+    def _babble(self, rng: np.random.Generator, num_samples: int) -> np.ndarray:
+        voices = np.zeros(num_samples, dtype=np.float32)
+        for _ in range(int(rng.integers(1, 6))):
+            samples, _ = self._fill(rng, -(-num_samples // STEP))
+            voices += samples[:num_samples] * rng.uniform(0.5, 1.0)
+        return voices
+
+
+def play_at(samples: np.ndarray, speed: float, num_samples: int) -> np.ndarray:
+    """Returns `num_samples` samples of `samples` played `speed` times as fast (pitch and formants move along)."""
+    if speed == 1.0:
+        return samples[:num_samples]
+    import soxr
+
+    played = soxr.resample(samples, speed, 1.0, quality="MQ").astype(np.float32, copy=False)
+    return np.pad(played, (0, max(0, num_samples - len(played))))[:num_samples]

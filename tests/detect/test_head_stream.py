@@ -1,0 +1,85 @@
+"""The NumPy head: what the torch head and a sigmoid give, whatever the chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+
+from kws.detect.head_stream import MAX_ROWS, HeadStream, NumpyHead, sigmoid
+from kws.model.settings import HeadConfig
+
+HEADS = [
+    HeadConfig(kind="conv", hidden=12, kernel=9, dilation=5),
+    HeadConfig(kind="conv", hidden=8, kernel=1, dilation=7),
+    HeadConfig(kind="gru", hidden=12),
+]
+
+
+@pytest.fixture(params=HEADS, ids=lambda head: f"{head.kind}{head.kernel}")
+def head(request: pytest.FixtureRequest) -> HeadConfig:
+    return request.param
+
+
+def frames_for(num_states: int, num_frames: int = 150) -> np.ndarray:
+    return np.random.default_rng(3).normal(0, 2, (num_frames, 16 * num_states)).astype(np.float32)
+
+
+@pytest.mark.parametrize("num_states", [1, 3])
+def test_scores_equal_torch(make_wakeword, head, num_states):
+    torch = pytest.importorskip("torch")
+    from kws.model.head import Head
+
+    wakeword = make_wakeword("one", "two", head=head, num_states=num_states)
+    network = Head(wakeword.dim, 2, head, num_states).eval()
+    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in wakeword.weights.items()})
+    frames = frames_for(num_states)
+    with torch.inference_mode():
+        expected = torch.sigmoid(network(torch.from_numpy(frames)[None], network.initial_cache())[0][0]).numpy()
+    scores = HeadStream(wakeword).feed(frames)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_chunks_change_nothing(make_wakeword, head, size):
+    wakeword, frames = make_wakeword("one", head=head), frames_for(1)
+    stream = HeadStream(wakeword)
+    pieces = [stream.feed(frames[start : start + size]) for start in range(0, len(frames), size)]
+    np.testing.assert_allclose(np.concatenate(pieces), HeadStream(wakeword).feed(frames), atol=1e-6)
+
+
+def test_more_frames_than_one_pass_and_none_at_all(make_wakeword, head):
+    wakeword, frames = make_wakeword("one", "two", head=head), frames_for(1, MAX_ROWS + 10)
+    stream = HeadStream(wakeword)
+    assert stream.feed(frames[:0]).shape == (0, 2)
+    whole = stream.feed(frames)
+    stream.reset()
+    np.testing.assert_array_equal(stream.feed(frames[:MAX_ROWS]), whole[:MAX_ROWS])
+
+
+def test_streams_of_one_head_share_nothing(make_wakeword, head):
+    shared, frames = NumpyHead(make_wakeword("one", head=head)), frames_for(1)
+    first, second = HeadStream(shared), HeadStream(shared)
+    first.feed(-frames)
+    np.testing.assert_array_equal(second.feed(frames), HeadStream(shared).feed(frames))
+
+
+def test_dominant_layer_wins_the_mix(make_wakeword):
+    wakeword = make_wakeword("one", num_states=3)
+    weights = dict(wakeword.weights) | {"state_weights": np.array([-900, 0, 900], np.float32)}
+    frames = frames_for(3)
+    mixed = HeadStream(dataclasses.replace(wakeword, weights=weights)).feed(frames)
+    alone = dataclasses.replace(wakeword, dim=16, num_states=1, weights=weights | {"state_weights": np.zeros(1, "f4")})
+    np.testing.assert_allclose(mixed, HeadStream(alone).feed(frames[:, 32:]), atol=1e-6)
+
+
+def test_sigmoid_is_quiet_and_exact_at_both_ends():
+    logits = np.array([-1e4, -50, -1, 0, 1, 50, 1e4], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = sigmoid(logits)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, [0, np.exp(-50.0), 0.26894142, 0.5, 0.73105858, 1, 1], rtol=1e-6)

@@ -1,0 +1,67 @@
+"""The exported graph: small, without weights, equal to torch, and nothing is written when it is not."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from kws.errors import EncoderError  # noqa: E402
+from kws.export import onnx as export  # noqa: E402
+from kws.model.encoder_folder import find_encoder_folder, list_encoders, read_streaming_config  # noqa: E402
+
+
+@pytest.mark.parametrize("name", list_encoders())
+def test_shipped_graphs_are_small_and_equal_torch(name):
+    folder = find_encoder_folder(name)
+    if read_streaming_config(folder) is None:
+        pytest.skip("not a streaming encoder")
+    assert (folder / "step.onnx").stat().st_size < 300_000
+    assert export.parity_error(folder) < export.MAX_ERROR
+
+
+def test_weights_are_outside_under_their_own_names(tiny_encoder_folder):
+    model = onnx.load(tiny_encoder_folder / "step.onnx", load_external_data=False)
+    outside = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if tensor.external_data}
+    assert outside == read_streaming_config(tiny_encoder_folder).weight_shapes()
+    assert not any(tensor.raw_data for tensor in model.graph.initializer if tensor.external_data)
+
+
+def test_other_strides_and_kernels_than_wav2vec2s(tiny_encoder_folder):
+    """Unfolding has three cases: kernel = stride, a multiple of it, and a remainder."""
+    graph, rows = export._Graph(onnx), 24
+    cases = [(2, 2), (6, 3), (7, 3), (3, 1), (1, 1)]
+    for kernel, stride in cases:
+        name = export._unfold(graph, graph.input(f"x{kernel}{stride}", rows // 4 * stride + kernel, 2), 2, kernel, stride)
+        graph.output(f"y{kernel}{stride}", name, "n", kernel * 2)
+    model = onnx.helper.make_model(graph.build("unfold"), opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    import numpy as np
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    inputs = {
+        f"x{kernel}{stride}": np.random.default_rng(0).normal(size=(6 * stride + kernel, 2)).astype(np.float32)
+        for kernel, stride in cases
+    }
+    for (kernel, stride), unfolded in zip(cases, session.run(None, inputs)):
+        rows_in = inputs[f"x{kernel}{stride}"]
+        expected = np.stack([rows_in[i * stride : i * stride + kernel].ravel() for i in range(7)])
+        np.testing.assert_array_equal(unfolded, expected)
+
+
+def test_graph_that_differs_from_torch_is_not_written(tiny_encoder_folder, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_encoder_folder, tmp_path / "encoder")
+    (folder / "step.onnx").unlink()
+    monkeypatch.setattr(export, "parity_error", lambda *_: float("nan"))
+    with pytest.raises(EncoderError, match="differs from torch"):
+        export.export_encoder(folder)
+    assert not (folder / "step.onnx").exists()
+
+
+def test_only_streaming_encoders_are_exported(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}')
+    with pytest.raises(EncoderError, match="no streaming encoder"):
+        export.export_encoder(tmp_path)
