@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from kws import __version__
-from kws.cli_train import TRAIN_EXAMPLES, train
+from kws.cli_train import EVALUATE_EXAMPLES, TRAIN_EXAMPLES, evaluate, train
 from kws.errors import AudioError, ConfigError, KwsError, MicrophoneError
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def _options(
 
 
 app.command(epilog=TRAIN_EXAMPLES)(train)
+app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
 
 
 @app.command(
@@ -97,8 +98,10 @@ app.command(epilog=TRAIN_EXAMPLES)(train)
     "kws detect hey_computer --format audacity meeting.wav > labels.txt"
 )
 def detect(
-    model: Annotated[str, typer.Argument(help="A wake word: folder, .kws file, or a name `kws models` lists.")],
-    files: Annotated[list[Path], typer.Argument(help="Recordings of any format, or folders of them.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A wake word: folder, .kws file, or a name `kws models` lists.")
+    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings of any format, or folders of them.")],
     more_models: ModelsOption = [],  # noqa: B006 (typer copies it)
     format: Annotated[Format, typer.Option(help="Text, JSON lines, or an Audacity label track.")] = Format.text,
     threshold: ThresholdOption = None,
@@ -133,11 +136,14 @@ def detect(
 
 @app.command(
     epilog="Examples:\n\nkws listen hey_computer --exec 'notify-send heard'\n\n"
-    "arecord -t raw -f S16_LE -r 16000 -c 1 | kws listen hey_computer --stdin --json\n\n"
+    "arecord -f S16_LE -r 16000 | kws listen hey_computer --stdin --json\n\n"
     "kws listen hey_computer --exec 'sh -c \"echo $KWS_KEYWORD at $KWS_END_S s\"'"
 )
 def listen(
-    models: Annotated[list[str], typer.Argument(help="Wake words: folders, .kws files, or names `kws models` lists.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL", help="Wake words: folders, .kws files, or names `kws models` lists."),
+    ],
     device: Annotated[str | None, typer.Option(help="Microphone: index, or part of its name (`kws devices`).")] = None,
     file: Annotated[Path | None, typer.Option(help="Listen to this recording instead, at the speed of speech.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="With --file: as fast as this machine can.")] = False,
@@ -223,7 +229,7 @@ def _load(models: Sequence[str], threshold: float | None) -> Detector:
 
 @app.command(epilog="Example:\n\nkws synth 'hey computer' --count 50 --out clips/")
 def synth(
-    phrase: Annotated[str | None, typer.Argument(help="What is to be said.")] = None,
+    phrase: Annotated[str | None, typer.Argument(metavar="PHRASE", help="What is to be said.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the clips; named after the phrase without it.")] = None,
     count: Annotated[int, typer.Option(min=1, help="How many clips.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw of voices.")] = 0,

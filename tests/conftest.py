@@ -41,6 +41,7 @@ def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from kws.model.encoder_folder import StreamingConfig
     from kws.model.streaming import StreamingEncoder
 
+    torch.set_num_threads(1)  # networks this small only lose by sharing, far more so on a busy machine
     folder = tmp_path_factory.mktemp("encoders") / "tiny"
     folder.mkdir()
     with torch.random.fork_rng(devices=[]):

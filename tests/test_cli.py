@@ -22,7 +22,7 @@ from kws.cli import main
 from kws.model.artefact import WakeWord
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "detect", "listen", "synth", "devices", "models", "version"]
+COMMANDS = ["train", "evaluate", "detect", "listen", "synth", "devices", "models", "version"]
 
 
 @dataclass(frozen=True)

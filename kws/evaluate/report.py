@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.evaluate.metrics import REPORTED_FALSE_ALARMS_PER_HOUR, OperatingPoint, point_at
+from kws.evaluate.metrics import (
+    REPORTED_FALSE_ALARMS_PER_HOUR,
+    OperatingPoint,
+    point_at,
+    poisson_interval,
+    wilson_interval,
+)
+from kws.evaluate.protocol import Evaluation
 from kws.model.files import write_atomically
 
 
@@ -48,6 +55,25 @@ def write_report(folder: Path, report: Report) -> None:
         "losses": list(report.losses),
     }
     write_atomically(folder / "report.json", (json.dumps(values, indent=1) + "\n").encode())
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """Returns misses at fixed false alarms an hour as a table of text, counts and hours beside the rates."""
+    first = next(iter(evaluation.curves.values()))[0]
+    lines = [f"{evaluation.keyword}: misses of {first.num_positives}, false alarms in {first.hours:.2f} h"]
+    for name, curve in evaluation.curves.items():
+        cells = []
+        for rate in reversed(REPORTED_FALSE_ALARMS_PER_HOUR):
+            point = point_at(curve, rate)
+            low, high = wilson_interval(point.num_missed, point.num_positives)
+            cells.append(f"{point.false_rejection_rate:6.1%} ({low:.0%}–{high:.0%}) at {rate:g}/h")
+        lines.append(f"  {name:6} " + "   ".join(cells))
+    for name, point in evaluation.at_threshold.items():
+        lines.append(f"  {name:6} at its threshold {point.threshold:g}: {point.num_missed} missed")
+    for source, count, hours in evaluation.false_alarms:
+        low, high = poisson_interval(count, hours)
+        lines.append(f"  {source}: {count} false alarms in {hours:.2f} h ({low:.1f}–{high:.1f} an hour)")
+    return "\n".join(lines)
 
 
 def draw_det(report: Report) -> bytes:

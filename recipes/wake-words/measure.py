@@ -12,11 +12,10 @@ from pathlib import Path
 
 import kws
 from kws.data.manifest import Clip, read_clips
-from kws.evaluate.metrics import point_at
 from kws.evaluate.protocol import NegativeScores, evaluate, score_negatives, score_positives
+from kws.evaluate.report import format_evaluation
 
 WORDS = ("alexa", "computer", "jarvis")
-RATES = (2.0, 1.0, 0.5)
 ADULT_AGE = 13
 TEST_FOLD = 4
 
@@ -73,16 +72,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         negatives: list[NegativeScores] = shared + [scores for name, scores in others.items() if name != word]
         evaluation = evaluate(detector, word, conditions, negatives)
         results[word] = evaluation.to_dict()
-        for name, curve in evaluation.curves.items():
-            row = [point_at(curve, rate) for rate in RATES]
-            print(
-                f"{word:10} {name:6} "
-                + "  ".join(f"{rate:g} FA/h: {point.num_missed}/{point.num_positives} "
-                            f"{point.false_rejection_rate:5.1%}" for rate, point in zip(RATES, row))
-                + f"  (of {row[0].hours:.2f} h)"
-            )  # fmt: skip
-        at = ", ".join(f"{source}: {count} in {hours:.2f} h" for source, count, hours in evaluation.false_alarms)
-        print(f"{word:10} at its own threshold: {at}")
+        print(format_evaluation(evaluation))
     return results
 
 

@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kws.config import load_config
 from kws.data.alignment import (
     BLANK,
     NUM_CLASSES,
     PHONES,
     STEP,
+    PhoneAligner,
     PhoneSegment,
     class_of,
     frame_labels,
@@ -282,3 +284,34 @@ def test_masking_hides_only_in_training_and_when_due(encoder_folder: Path) -> No
 def test_impossible_settings_are_refused(config: PretrainConfig, change: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         dataclasses.replace(config, **change)
+
+
+def test_the_recipe_runs_two_steps(encoder_folder: Path, cache_folder: Path, tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / "pretrain" / "config.toml"
+    assert load_config(PretrainConfig, recipe).minutes > 0
+    here = [f"initial='{encoder_folder}'", f"cache='{cache_folder}'", "speech=['tones']", "shares=[1]", "noise=''"]
+    small = ["measure=['tones']", "rooms=''", "compiled=false", "max_steps=2", "batches.batch_size=2"]
+    scores = pretrain(load_config(PretrainConfig, recipe, here + small), tmp_path)
+    assert [score.corpus for score in scores] == ["tones"]
+    assert load_config(PretrainConfig, tmp_path / "config.toml").max_steps == 2
+
+
+def test_what_was_not_said_does_not_align() -> None:
+    pytest.importorskip("pocketsphinx")
+    aligner = PhoneAligner()
+    noise = (np.random.default_rng(0).standard_normal(SAMPLE_RATE) * 300).astype(np.int16)
+    assert aligner.align(noise, "") is None
+    assert aligner.align(noise, "xyzzyx") is None
+    assert aligner.align(noise[:800], "an utterance that is far longer than its audio") is None
+
+
+def test_an_unknown_word_takes_the_pronunciation_given() -> None:
+    pytest.importorskip("pocketsphinx")
+    asked: list[str] = []
+
+    def pronounce(word: str) -> list[str]:
+        asked.append(word)
+        return ["S", "IH", "L", "K"]
+
+    PhoneAligner(pronounce).align(np.zeros(SAMPLE_RATE, np.int16), "hello xyzzyx")
+    assert asked == ["xyzzyx"]

@@ -1,0 +1,61 @@
+"""The protocol: background around positives, the stated SNR, continuous negatives with measured hours."""
+
+import numpy as np
+import pytest
+
+from kws.audio.io import write_audio
+from kws.data.manifest import read_clips
+from kws.data.mix import active_speech
+from kws.detect.detector import Detector
+from kws.errors import ConfigError
+from kws.evaluate.protocol import evaluate, score_negatives, score_positives, with_background
+from kws.evaluate.report import format_evaluation
+from kws.frames import SAMPLE_RATE
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, count, seconds in (("positives", 3, 1.0), ("negatives", 5, 4.0), ("noise", 2, 2.0)):
+        for index in range(count):
+            noise = 0.1 * rng.standard_normal(round(seconds * SAMPLE_RATE))
+            write_audio(tmp_path / name / f"{index}.wav", noise.astype("f4"))
+    return tmp_path
+
+
+def test_positives_get_a_second_of_background_on_either_side(folder):
+    word = 0.3 * np.ones(SAMPLE_RATE, np.float32)
+    clip = with_background(word, None, [], np.random.default_rng(0))
+    assert len(clip) == 3 * SAMPLE_RATE
+    assert 0 < np.abs(clip[:SAMPLE_RATE]).max() < 0.01
+    assert clip[SAMPLE_RATE : 2 * SAMPLE_RATE].mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_noise_is_at_the_stated_ratio(folder):
+    tone = (0.3 * np.sin(np.arange(SAMPLE_RATE) * 0.3)).astype("f4")
+    clean = with_background(tone, None, [], np.random.default_rng(1))
+    noisy = with_background(tone, 10.0, read_clips(folder / "noise"), np.random.default_rng(1))
+    gain = np.dot(noisy, clean) / np.dot(clean, clean)
+    active = active_speech(clean)
+    noise = (noisy - gain * clean)[active]
+    assert 10 * np.log10(np.mean((gain * clean[active]) ** 2) / np.mean(noise**2)) == pytest.approx(10, abs=0.5)
+
+
+def test_hours_and_counts_are_measured(folder, tiny_wakeword):
+    detector = Detector([tiny_wakeword])
+    negatives = score_negatives(detector, "noise", read_clips(folder / "negatives"))
+    positives = {"clean": score_positives(detector, read_clips(folder / "positives"), None, [], seed=0)}
+    evaluation = evaluate(detector, detector.keywords[0], positives, [negatives])
+    lowest = evaluation.curves["clean"][0]
+    assert lowest.hours == pytest.approx(5 * 4.3 / 3600, rel=0.01)
+    assert lowest.num_positives == 3
+    assert lowest.num_missed == 0  # at a threshold of almost nothing everything fires
+    assert evaluation.curves["clean"][-1].num_missed == 3
+    assert evaluation.false_alarms[0][0] == "noise"
+    assert "false alarms in 0.01 h" in format_evaluation(evaluation)
+    assert evaluation.to_dict()["conditions"]["clean"]["at_threshold"]["num_positives"] == 3
+
+
+def test_an_unknown_keyword_is_refused(tiny_wakeword):
+    with pytest.raises(ConfigError, match="no keyword 'other'"):
+        evaluate(Detector([tiny_wakeword]), "other", {}, [])
