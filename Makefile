@@ -38,9 +38,11 @@ $(BIN)/python:
 
 # pip touches what it installs from, not the interpreter: order-only, so that a second call does nothing.
 $(ALL): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'installing into $(VENV): several minutes the first time, torch is large'
 	$(PIP) install --quiet -c constraints.txt -e '.[all]'
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'installing into $(VENV): several minutes the first time, torch is large'
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $(ALL) $@

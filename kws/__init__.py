@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kws.detect.detector import Detection, Detector, load
     from kws.errors import KwsError
     from kws.model.pretrained import load_encoder
-    from kws.train.wakeword import train_wakeword
+    from kws.train.wakeword import train_wakeword as train
 
 __version__ = "0.1.0"
 
@@ -23,7 +23,7 @@ __all__ = [
     "Microphone",
     "load",
     "load_encoder",
-    "train_wakeword",
+    "train",
 ]
 
 _HOMES = {
@@ -33,11 +33,12 @@ _HOMES = {
     "Microphone": "kws.audio.microphone",
     "load": "kws.detect.detector",
     "load_encoder": "kws.model.pretrained",
-    "train_wakeword": "kws.train.wakeword",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "train":  # the folder, which is callable
+        return importlib.import_module("kws.train")
     if name not in _HOMES:
         raise AttributeError(f"module 'kws' has no attribute '{name}'; it has: {', '.join(__all__)}")
     try:

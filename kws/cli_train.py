@@ -62,7 +62,8 @@ def train(
 
 EVALUATE_EXAMPLES = (
     "Examples:\n\nkws evaluate hey_computer --positives takes/ --negatives talk/\n\n"
-    "kws evaluate hey_computer --positives takes.jsonl --negatives tv/ --negatives radio/ --noise kitchen/ --snr 10 --snr 5"
+    "kws evaluate hey_computer --positives takes.jsonl --negatives tv/ --negatives radio/ "
+    "--noise kitchen/ --snr 10 --snr 5"
 )
 
 

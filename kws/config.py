@@ -21,9 +21,7 @@ else:
 Config = TypeVar("Config")
 
 
-def load_config(
-    cls: type[Config], source: Config | Path | str | None = None, overrides: Sequence[str] = ()
-) -> Config:
+def load_config(cls: type[Config], source: Config | Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
     """Returns a `cls` read from `source` (defaults without one), then changed by `overrides`.
 
     Args:

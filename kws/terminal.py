@@ -184,7 +184,7 @@ class StageProgress(AbstractContextManager["StageProgress"]):
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -204,7 +204,7 @@ class StageProgress(AbstractContextManager["StageProgress"]):
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Shows that `done` of the `total` steps of `stage` are done."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(Text(stage).plain, total=total)
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)
         if done >= total and not self._console.is_terminal:
             self.message(f"{stage}: {done} of {total}")

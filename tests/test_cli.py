@@ -270,13 +270,18 @@ class TestListen:
 
     @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C can be sent to another process on POSIX only")
     def test_ctrl_c_ends_cleanly_with_a_summary(self, model: Path) -> None:
-        process = start("listen", model, "--stdin", "--json", "--threshold", 0, stdin=subprocess.PIPE)
+        process = start(
+            *("listen", model, "--stdin", "--json", "--threshold", 0),
+            stdin=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore Ctrl-C
+        )
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write("\0" * 64_000)
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["keyword"] == "hey computer"  # flushed though the stream goes on
         process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
         _, messages = process.communicate(timeout=30)
         assert process.returncode == 0, messages
         assert "listened" in messages

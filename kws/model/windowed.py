@@ -54,7 +54,8 @@ class WindowedEncoder(Encoder):
         num_frames = self.geometry.num_frames(waveform.shape[1])
         starts = self.window_starts(num_frames)
         length = self.geometry.num_samples(self.window_frames)
-        padded = F.pad(waveform, (0, max(0, length - waveform.shape[1])))
+        whole = waveform[:, : self.geometry.num_samples(num_frames)]
+        padded = F.pad(whole, (0, max(0, length - whole.shape[1])))
         hop = self.geometry.hop
         encoded = [self.encode(padded[:, start * hop : start * hop + length]) for start in starts]
         frames, done = [], 0
@@ -63,6 +64,10 @@ class WindowedEncoder(Encoder):
             frames.append(window[:, done - start : end - start])
             done = end
         return torch.cat(frames, dim=1) if frames else waveform.new_zeros(waveform.shape[0], 0, self.dim)
+
+    def reinitialise(self) -> None:
+        network = type(self.network)(self.network.config).to(next(self.network.parameters()))
+        self.network = network.train(self.network.training)
 
     def window_starts(self, num_frames: int) -> list[int]:
         """Returns the first frame of each window that a stream of `num_frames` frames encodes."""
@@ -87,7 +92,7 @@ class WindowedEncoder(Encoder):
 
 
 class WindowedStream:
-    """The state of one stream: the last window's samples and how many of its frames were given."""
+    """The state of one stream: the samples from the last window's start on, and how many of their frames were given."""
 
     def __init__(self, encoder: WindowedEncoder) -> None:
         self.encoder = encoder
@@ -96,7 +101,8 @@ class WindowedStream:
     def reset(self) -> None:
         """Forgets everything heard."""
         self._samples = np.zeros(0, np.float32)
-        self._given = 0
+        self._given = 0  # frames
+        self._next = 0  # frame at which the next window starts
 
     def feed(self, samples: np.ndarray) -> np.ndarray:
         """Returns the (num_frames, dim) float32 frames of the windows that `samples` completes.
@@ -106,8 +112,8 @@ class WindowedStream:
         """
         self._samples = np.concatenate([self._samples, as_waveform(samples)])
         encoder, geometry = self.encoder, self.encoder.geometry
-        length = geometry.num_samples(encoder.window_frames)
-        num_whole = (len(self._samples) - length) // (encoder.hop_frames * geometry.hop) + 1
+        num_ready = geometry.num_frames(len(self._samples)) - self._next
+        num_whole = (num_ready - encoder.window_frames) // encoder.hop_frames + 1
         frames = [np.zeros((0, encoder.dim), np.float32)]
         while num_whole > 0:
             count = min(num_whole, MAX_WINDOWS)
@@ -121,30 +127,26 @@ class WindowedStream:
         Audio shorter than one window is the only thing ever padded, with silence after it.
         """
         geometry, window = self.encoder.geometry, self.encoder.window_frames
-        num_owed = geometry.num_frames(len(self._samples)) - self._given
-        if num_owed <= 0:
-            self.reset()
-            return np.zeros((0, self.encoder.dim), np.float32)
-        owed_from = self._given
-        length = geometry.num_samples(window)
-        end = geometry.num_samples(owed_from + num_owed)
-        start = max(0, end - length) // geometry.hop * geometry.hop
-        padded = np.pad(self._samples[start:end], (0, max(0, length - end)))
-        frames = self._run(padded[None])[0]
-        first = owed_from - start // geometry.hop
+        num_frames, given = geometry.num_frames(len(self._samples)), self._given
+        frames = np.zeros((0, self.encoder.dim), np.float32)
+        if num_frames > given:
+            start = max(0, num_frames - window)
+            last = self._samples[start * geometry.hop : geometry.num_samples(num_frames)]
+            padded = np.pad(last, (0, geometry.num_samples(window) - len(last)))
+            frames = self._run(padded[None])[0, given - start : num_frames - start]
         self.reset()
-        return frames[first : first + num_owed]
+        return frames
 
     def _encode(self, count: int) -> np.ndarray:
         geometry, hop, window = self.encoder.geometry, self.encoder.hop_frames, self.encoder.window_frames
-        step = hop * geometry.hop
+        starts = [self._next + index * hop for index in range(count)]
         length = geometry.num_samples(window)
-        windows = np.stack([self._samples[i * step : i * step + length] for i in range(count)])
-        encoded = self._run(windows)
-        first = encoded[0, self._given :]
+        windows = [self._samples[start * geometry.hop : start * geometry.hop + length] for start in starts]
+        encoded = self._run(np.stack(windows))
+        first = encoded[0, self._given - self._next :]
         later = encoded[1:, window - hop :].reshape(-1, self.encoder.dim)
-        self._samples = self._samples[count * step :]
-        self._given = window - hop
+        self._samples = self._samples[starts[-1] * geometry.hop :]
+        self._given, self._next = window, hop
         return np.concatenate([first, later])
 
     @torch.inference_mode()

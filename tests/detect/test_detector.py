@@ -105,9 +105,7 @@ def test_flush_and_reset_leave_the_stream_fresh(detector, noise):
 
 def test_flush_scores_leaves_encoder_and_heads_fresh(detector, noise):
     stream = detector.stream()
-    first, second = (
-        np.concatenate([stream.feed_scores(noise), stream.flush_scores()]) for _ in range(2)
-    )
+    first, second = (np.concatenate([stream.feed_scores(noise), stream.flush_scores()]) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 

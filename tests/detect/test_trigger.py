@@ -63,7 +63,9 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.smoothing_frames}-{c.consecutive_frames}-{c.refractory_s}")
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda c: f"{c.smoothing_frames}-{c.consecutive_frames}-{c.refractory_s}"
+)
 def test_chunks_change_nothing_and_feed_equals_feed_smoothed(config):
     generator = np.random.default_rng(0)
     scores = smooth(generator.random(1_204), 5)  # 1,200 scores that stay above or below for a while
@@ -76,7 +78,9 @@ def test_chunks_change_nothing_and_feed_equals_feed_smoothed(config):
     assert Trigger(config, HOP_S).feed_smoothed(smoothed) == whole
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.smoothing_frames}-{c.consecutive_frames}-{c.refractory_s}")
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda c: f"{c.smoothing_frames}-{c.consecutive_frames}-{c.refractory_s}"
+)
 def test_equals_the_rule_written_frame_by_frame(config):
     scores = smooth(np.random.default_rng(1).random(404), 5)
     padded = np.concatenate([np.zeros(config.smoothing_frames - 1), scores])

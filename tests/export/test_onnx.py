@@ -35,9 +35,13 @@ def test_other_strides_and_kernels_than_wav2vec2s(tiny_encoder_folder):
     graph, rows = export._Graph(onnx), 24
     cases = [(2, 2), (6, 3), (7, 3), (3, 1), (1, 1)]
     for kernel, stride in cases:
-        name = export._unfold(graph, graph.input(f"x{kernel}{stride}", rows // 4 * stride + kernel, 2), 2, kernel, stride)
+        name = export._unfold(
+            graph, graph.input(f"x{kernel}{stride}", rows // 4 * stride + kernel, 2), 2, kernel, stride
+        )
         graph.output(f"y{kernel}{stride}", name, "n", kernel * 2)
-    model = onnx.helper.make_model(graph.build("unfold"), opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    model = onnx.helper.make_model(
+        graph.build("unfold"), opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+    )
     import numpy as np
     import onnxruntime
 

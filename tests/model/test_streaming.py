@@ -217,8 +217,12 @@ def test_missing_or_misshapen_weights_are_refused(damaged, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("model.safetensors", b"\x08\0\0\0\0\0\0\0{broken}"), ("config.json", b"{"), ("config.json", b"[]"),
-     ("config.json", b'{"streaming": {}}')],
+    [
+        ("model.safetensors", b"\x08\0\0\0\0\0\0\0{broken}"),
+        ("config.json", b"{"),
+        ("config.json", b"[]"),
+        ("config.json", b'{"streaming": {}}'),
+    ],
 )
 def test_damaged_files_are_refused(damaged, backend, name, content):
     (damaged / name).write_bytes(content)
@@ -247,8 +251,13 @@ def test_folder_without_an_encoder_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"layers": 1}, "2 layers"), ({"layer": "mix"}, "last one"), ({"is_random": True}, "random"), ({}, ""),
-     ({"layers": 2}, "")],
+    [
+        ({"layers": 1}, "2 layers"),
+        ({"layer": "mix"}, "last one"),
+        ({"is_random": True}, "random"),
+        ({}, ""),
+        ({"layers": 2}, ""),
+    ],
 )
 def test_graph_says_what_it_can_not_do(tiny_encoder_folder, options, reason):
     problem = graph_problem(EncoderConfig(name=str(tiny_encoder_folder), **options))
