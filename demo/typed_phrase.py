@@ -90,7 +90,9 @@ def report(model: Path, recording: Path, truth: list[tuple[float, float]]) -> in
         found = [one for one in unmatched if abs(one.end_s - end_s) <= TOLERANCE_S]
         if found:
             unmatched.remove(found[0])
-            console.print(f"  said {start_s:6.2f}–{end_s:6.2f} s   found at {found[0].end_s:6.2f} s, score {found[0].score:.2f}")
+            console.print(
+                f"  said {start_s:6.2f}–{end_s:6.2f} s   found at {found[0].end_s:6.2f} s ({found[0].score:.2f})"
+            )
         else:
             num_missed += 1
             console.print(f"  said {start_s:6.2f}–{end_s:6.2f} s   [red]missed[/red]")

@@ -17,7 +17,25 @@ from kws.errors import AudioError
 from kws.frames import SAMPLE_RATE
 
 AUDIO_EXTENSIONS = frozenset(
-    f".{name}" for name in "wav wave flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph".split()
+    f".{name}"
+    for name in [
+        "wav",
+        "wave",
+        "flac",
+        "ogg",
+        "oga",
+        "opus",
+        "mp3",
+        "aif",
+        "aiff",
+        "aifc",
+        "au",
+        "snd",
+        "caf",
+        "w64",
+        "rf64",
+        "sph",
+    ]
 )
 """File name endings that `find_audio` collects from folders, in lower case."""
 

@@ -193,8 +193,8 @@ class Augmenter:
     def apply(self, waveform: np.ndarray, noise: NoiseSource, rng: np.random.Generator) -> np.ndarray:
         """Returns `waveform`, (num_samples,) float32, as a microphone in a noisy room hears it; its length is kept.
 
-        A silent waveform becomes noise alone, at a drawn level. No microphone is noiseless: what is drawn to be clean gets
-        a faint floor.
+        A silent waveform becomes noise alone, at a drawn level. No microphone is noiseless: what is drawn to be clean
+        gets a faint floor.
         """
         drawn = draw_augmentation(rng, self._config, len(self._rirs))
         heard = drawn.apply_room(waveform, self._rirs)

@@ -1,4 +1,4 @@
-"""The speech that training windows are cut from: a phrase ─▶ voices ─▶ the phrase, near misses and other speech of each."""
+"""The speech that training windows are cut from: voices ─▶ the phrase, near misses, other speech."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _speak(
 def speak_phrase(
     phrase: str, voice: Voice, rng: np.random.Generator, synthesizers: list[Synthesizer] | None = None
 ) -> Take:
-    """Returns `phrase` spoken by `voice` at a drawn tempo and intonation, in a third of the cases running into a sentence.
+    """Returns `phrase` spoken by `voice` at a drawn tempo and intonation, now and then running into a sentence.
 
     Raises:
         SynthesisError: it can't be spoken.
@@ -150,8 +150,8 @@ def confusable_texts(phrase: str, rng: np.random.Generator) -> list[str]:
 def take_from_recording(waveform: np.ndarray) -> Take:
     """Returns a recording of the phrase, cut to where its level says that somebody speaks.
 
-    The ends are where the level first and last rises halfway, in decibels, from the recording's floor to its peak, or to
-    within 25 dB of the peak, whichever is higher.
+    The ends are where the level first and last rises halfway, in decibels, from the recording's floor to its peak, or
+    to within 25 dB of the peak, whichever is higher.
     """
     hop = round(LEVEL_HOP_S * SAMPLE_RATE)
     num_hops = max(1, len(waveform) // hop)

@@ -39,7 +39,7 @@ class WindowConfig:
     follow_up: float = 0.3
     real_share: float = 0.6
     noise_only: float = 0.08
-    confusable: float = 0.3
+    confusable: float = 0.15
 
     def __post_init__(self) -> None:
         check(1 <= self.duration_s <= 30, "windows.duration_s", self.duration_s, "1 to 30 seconds")

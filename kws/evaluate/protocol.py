@@ -141,10 +141,7 @@ class Evaluation:
                     "at_false_alarms_per_hour": {
                         str(rate): point_at(curve, rate).to_dict() for rate in REPORTED_FALSE_ALARMS_PER_HOUR
                     },
-                    "curve": [
-                        [point.threshold, point.num_missed, point.num_false_alarms]
-                        for point in curve
-                    ],
+                    "curve": [[point.threshold, point.num_missed, point.num_false_alarms] for point in curve],
                 }
                 for name, curve in self.curves.items()
             },
@@ -186,7 +183,10 @@ def evaluate(
         trigger,
         hop_s,
         {name: det_curve(condition, streams, trigger, hop_s) for name, condition in clips.items()},
-        {name: det_curve(condition, streams, trigger, hop_s, [trigger.threshold])[0] for name, condition in clips.items()},
+        {
+            name: det_curve(condition, streams, trigger, hop_s, [trigger.threshold])[0]
+            for name, condition in clips.items()
+        },
         [
             (
                 source.name,

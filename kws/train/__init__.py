@@ -1,4 +1,4 @@
-"""Training: losses, the wake word, CTC pretraining, calibration. The module itself is callable: `kws.train(phrase, …)`."""
+"""Training: losses, the wake word, CTC pretraining; and itself callable, `kws.train(phrase, …)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The threshold: chosen on held-out audio for a rate of false alarms, by moving the head's bias so that 0.5 meets it."""
+"""The threshold: chosen on held-out audio; the head's bias is moved so that it meets a rate of false alarms."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from kws.evaluate.metrics import (
 from kws.model.head import Head
 from kws.model.settings import TriggerConfig
 from kws.train.head_training import FrameSet
+from kws.train.losses import NEGATIVE
 
 NUM_TRACES = 6
 """Windows of each kind whose scores the report draws."""
@@ -69,17 +70,15 @@ def calibrate(
     negatives = head_logits(head, held_out.negatives.frames)
     shift = calibrating_shift(negatives, trigger, hop_s, false_alarms_per_hour)
     with torch.no_grad():
-        head.output.bias += shift
+        head.output.bias.add_(shift)
     positive_scores = [expit(logits + shift) for logits in head_logits(head, held_out.positives.frames)]
     negative_scores = [expit(logits + shift) for logits in negatives]
     points = det_curve(positive_scores, negative_scores, trigger, hop_s)
     at_threshold = det_curve(positive_scores, negative_scores, trigger, hop_s, [trigger.threshold])[0]
-    traces = [
-        ("with the phrase", scores, int(end))
-        for scores, end in zip(positive_scores[:NUM_TRACES], held_out.positives.end_frames)
-    ]
+    examples = zip(positive_scores[:NUM_TRACES], held_out.positives.end_frames)
     loudest = sorted(negative_scores, key=lambda scores: -scores.max())[:NUM_TRACES]
-    traces += [("without it", scores, -1) for scores in loudest]
+    traces: list[tuple[str, np.ndarray, int]] = [("with the phrase", scores, int(end)) for scores, end in examples]
+    traces += [("without it", scores, NEGATIVE) for scores in loudest]
     return Calibrated(trigger.threshold, at_threshold, points, traces, false_alarms_per_hour)
 
 

@@ -87,7 +87,6 @@ def end_frame(end_sample: int, geometry: FrameGeometry) -> int:
     return NEGATIVE if end_sample == NO_END else geometry.first_frame_from(end_sample)
 
 
-
 def concatenate(first: FrameSet, second: FrameSet) -> FrameSet:
     """Returns the windows of both."""
     return FrameSet(

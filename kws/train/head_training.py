@@ -32,12 +32,12 @@ class HeadTrainingConfig:
         noise: standard deviation of the noise added to frames, in units of the batch's own.
     """
 
-    epochs: int = 24
+    epochs: int = 16
     rounds: int = 3
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
-    dropout: float = 0.1
+    dropout: float = 0.3
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -81,9 +81,7 @@ class HeadTrainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.weights = torch.ones(len(data.end_frames))
         self.steps_per_epoch = max(1, len(data.end_frames) // config.batch_size)
-        self.optimizer = torch.optim.AdamW(
-            head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, config.learning_rate, total_steps=self.steps_per_epoch * config.epochs + 1
         )

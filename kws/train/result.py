@@ -87,7 +87,12 @@ def card(wakeword: WakeWord) -> str:
     details = wakeword.details
     at = details["metrics"]["at_threshold"]
     low, high = at["false_rejection_rate_interval"]
-    alarms_low, alarms_high = at["false_alarms_per_hour_interval"]
+    rate_low, rate_high = at["false_alarms_per_hour_interval"]
+    measured = (
+        f"missed {at['num_missed']} of {at['num_positives']}, {at['false_rejection_rate']:.1%} (95 % interval "
+        f"{low:.1%}–{high:.1%}); {at['num_false_alarms']} false alarms in {at['hours']:.2f} h (95 % interval "
+        f"{rate_low:.2g}–{rate_high:.2g} an hour)"
+    )
     made_from = "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in details["made_from"].items())
     licences = "\n".join(f"- {licence}" for licence in details["data_licences"])
     return f"""# Wake word "{wakeword.keywords[0].name}"
@@ -100,8 +105,7 @@ Made with `kws` on {details["created"]}, seed {details["seed"]}, encoder `{wakew
 
 ## Measured
 On {details["metrics"]["measured_on"]}, at the threshold {wakeword.keywords[0].trigger.threshold:g}:
-- missed {at["num_missed"]} of {at["num_positives"]} ({at["false_rejection_rate"]:.1%}, 95 % interval {low:.1%} to {high:.1%})
-- {at["num_false_alarms"]} false alarms in {at["hours"]:.2f} h (95 % interval {alarms_low:.2g} to {alarms_high:.2g} an hour)
+{measured}.
 
 These are not figures for real people in a real room unless such recordings were given: measure with `kws evaluate`.
 

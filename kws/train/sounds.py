@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from kws.audio.io import read_batch
 from kws.data.manifest import Clip, read_clips, split_by_speaker
-from kws.data.pool import PoolConfig, Speaker, Take, speak_pool, take_from_recording
-from kws.data.synth import VoiceConfig
+from kws.data.pool import PoolConfig, Speaker, speak_pool, take_from_recording
+from kws.data.synth import Split, VoiceConfig
 
 VALIDATION_SHARE = 0.2
 """Share of the user's recordings kept out of training; speakers and files never cross."""
@@ -65,21 +66,23 @@ def gather_sounds(
         SynthesisError: no synthesiser, or the phrase can't be spoken.
     """
     training, validation = Sounds(), Sounds()
-    counts = {"train": pool.num_voices, "validation": pool.num_validation_voices}
-    for stream, (sounds, split) in enumerate(((training, "train"), (validation, "validation"))):
+    splits: tuple[tuple[Sounds, Split, int], ...] = (
+        (training, "train", pool.num_voices),
+        (validation, "validation", pool.num_validation_voices),
+    )
+    for stream, (sounds, split, num_voices) in enumerate(splits):
         rng = np.random.default_rng([seed, stream])
-        sounds.speakers = speak_pool(
-            phrase, counts[split], split, pool, voices, rng,
-            progress=lambda done, total, split=split: progress(f"speaking ({split} voices)", done, total),
-        )  # fmt: skip
+        report = partial(progress, f"speaking ({split} voices)")
+        sounds.speakers = speak_pool(phrase, num_voices, split, pool, voices, rng, progress=report)
     rng = np.random.default_rng([seed, 2])
     if folders.negatives is not None:
         training.background, validation.background = _read_split(folders.negatives, rng, warn)
     if folders.rir is not None:
         training.rirs, validation.rirs = _read_split(folders.rir, rng, warn)
     if folders.noise is not None:
-        held_in, held_out = _split(read_clips(folders.noise), rng)
-        training.noises, validation.noises = [clip.path for clip in held_in], [clip.path for clip in held_out]
+        training.noises, validation.noises = (
+            [clip.path for clip in part] for part in _split(read_clips(folders.noise), rng)
+        )
     if folders.positives is not None:
         held_in, held_out = _read_split(folders.positives, rng, warn, MIN_HELD_OUT)
         for sounds, recordings in ((training, held_in), (validation, held_out)):

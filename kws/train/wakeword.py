@@ -7,8 +7,8 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -38,6 +38,7 @@ Progress = Callable[[str, int, int], None]
 
 CONFIG_FILE = "config.toml"
 WORK_FOLDER = ".work"
+KINDS = ("positives", "negatives")
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,10 @@ def train_wakeword(
     encoder = build_encoder(settings.encoder)
     if not encoder.is_frozen:
         raise ConfigError("encoder.trainable_layers must be 0: the head is trained on cached frames")
-    sounds = gather_sounds(
-        settings.phrase, folders, settings.pool, settings.voices, settings.seed, progress, warn
-    )
+    sounds = gather_sounds(settings.phrase, folders, settings.pool, settings.voices, settings.seed, progress, warn)
     maker = FeatureMaker(encoder, work, settings.seed)
     data = _training_frames(maker, sounds[0], settings, progress)
-    held_out = _held_out_frames(maker, sounds, settings, progress)
+    held_out = _held_out_frames(maker, sounds[1], settings, progress)
     head, losses = _train_head(encoder, data, settings, work, progress)
     calibrated = calibrate(head, held_out, settings.trigger, encoder.geometry.hop_s, settings.false_alarms_per_hour)
     wakeword = assemble(head, encoder, settings, sounds, calibrated, time.monotonic() - started)
@@ -169,39 +168,28 @@ def _open_work_folder(out: Path, settings: WakeWordConfig, folders: Folders, is_
 def _composer(sounds: Sounds, settings: WakeWordConfig) -> WindowComposer:
     babble = [sentence for speaker in sounds.speakers for sentence in speaker.sentences] + sounds.background
     noise = NoiseSource(settings.mix, babble, sounds.noises)
-    return WindowComposer(
-        sounds.speakers, sounds.background, noise, settings.windows, settings.augment, sounds.rirs
-    )
+    return WindowComposer(sounds.speakers, sounds.background, noise, settings.windows, settings.augment, sounds.rirs)
 
 
 def _training_frames(maker: FeatureMaker, sounds: Sounds, settings: WakeWordConfig, progress: Progress) -> FrameSet:
-    composer = _composer(sounds, settings)
-    parts = [
-        maker.frames(name, stream, count, compose, lambda done, total, name=name: progress(f"mixing {name}", done, total))
-        for stream, (name, count, compose) in enumerate(
-            (
-                ("positives", settings.windows.num_positives, composer.positive),
-                ("negatives", settings.windows.num_negatives, composer.negative),
-            )
-        )
-    ]
-    return concatenate(*parts)
-
-
-def _held_out_frames(
-    maker: FeatureMaker, sounds: tuple[Sounds, Sounds], settings: WakeWordConfig, progress: Progress
-) -> HeldOut:
-    composer = _composer(sounds[1], settings)
+    composer, windows = _composer(sounds, settings), settings.windows
     positives = maker.frames(
-        "held-out-positives", 2, settings.validation_positives, composer.positive,
-        lambda done, total: progress("mixing held-out positives", done, total),
-    )  # fmt: skip
+        "positives", 0, windows.num_positives, composer.positive, partial(progress, "mixing positives")
+    )
     negatives = maker.frames(
-        "held-out-negatives", 3, settings.validation_windows,
-        lambda rng: composer.negative(rng, settings.validation_window_s),
-        lambda done, total: progress("mixing held-out negatives", done, total),
-    )  # fmt: skip
-    return HeldOut(positives, negatives)
+        "negatives", 1, windows.num_negatives, composer.negative, partial(progress, "mixing negatives")
+    )
+    return concatenate(positives, negatives)
+
+
+def _held_out_frames(maker: FeatureMaker, sounds: Sounds, settings: WakeWordConfig, progress: Progress) -> HeldOut:
+    composer = _composer(sounds, settings)
+    compose_negative = partial(composer.negative, duration_s=settings.validation_window_s)
+    report_positives, report_negatives = (partial(progress, f"mixing held-out {kind}") for kind in KINDS)
+    return HeldOut(
+        maker.frames("held-out-positives", 2, settings.validation_positives, composer.positive, report_positives),
+        maker.frames("held-out-negatives", 3, settings.validation_windows, compose_negative, report_negatives),
+    )
 
 
 def _train_head(
@@ -213,4 +201,4 @@ def _train_head(
     torch.set_rng_state(generator_state)
     hop_s = encoder.geometry.hop_s
     trainer = HeadTrainer(head, data, settings.training, settings.loss, hop_s, settings.seed, work / "head.ckpt")
-    return head, trainer.run(lambda done, total: progress("training", done, total))
+    return head, trainer.run(partial(progress, "training"))

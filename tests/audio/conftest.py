@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from audio_system import PulseNullSink, pulse_null_sink  # noqa: E402
+from audio_system import PulseNullSink, pulse_null_sink
 
 Tone = Callable[..., np.ndarray]
 

@@ -74,7 +74,7 @@ class FakeSounddevice(ModuleType):
                 return info
         raise ValueError(f"No input device matching {device!r}")
 
-    def InputStream(self, **options: Any) -> FakeStream:  # noqa: N802 (sounddevice's name)
+    def InputStream(self, **options: Any) -> FakeStream:
         return FakeStream(self, **options)
 
 
@@ -140,7 +140,7 @@ def test_every_rate_refused(fake: FakeSounddevice) -> None:
 
 def test_busy_device(fake: FakeSounddevice) -> None:
     fake.is_busy = True
-    with pytest.raises(MicrophoneError, match="Device unavailable.*close other programs"):
+    with pytest.raises(MicrophoneError, match=r"Device unavailable.*close other programs"):
         Microphone().open()
     fake.is_busy = False
     with Microphone() as microphone:
@@ -159,7 +159,7 @@ def test_lost_device_gives_what_was_heard_then_raises(fake: FakeSounddevice) -> 
 
 
 def test_silent_death_of_a_device_is_noticed(fake: FakeSounddevice) -> None:
-    with Microphone() as microphone, pytest.raises(MicrophoneError, match="gave no audio for 0.2 s"):
+    with Microphone() as microphone, pytest.raises(MicrophoneError, match=r"gave no audio for 0.2 s"):
         next(iter(microphone))
     assert fake.stream.is_closed
 
@@ -210,7 +210,7 @@ def test_unknown_device_lists_the_known_ones(fake: FakeSounddevice) -> None:
 def test_no_input_device(fake: FakeSounddevice) -> None:
     fake.devices = fake.devices[:1]
     assert list_devices() == []
-    with pytest.raises(MicrophoneError, match="no default microphone.*finds no input device"):
+    with pytest.raises(MicrophoneError, match=r"no default microphone.*finds no input device"):
         Microphone().open()
 
 
@@ -228,7 +228,7 @@ def test_no_portaudio_names_the_package(monkeypatch: pytest.MonkeyPatch, action:
 
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
-    with pytest.raises(MicrophoneError, match="PortAudio library not found.*libportaudio2"):
+    with pytest.raises(MicrophoneError, match=r"PortAudio library not found.*libportaudio2"):
         action()
 
 

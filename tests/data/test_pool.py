@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kws.data.pool import PoolConfig, speak_pool, speak_phrase
+from kws.data.pool import PoolConfig, speak_phrase, speak_pool
 from kws.data.synth import Speech, Voice, VoiceConfig, draw_voice
 from kws.data.synth.speech import Segment
 from kws.errors import SynthesisError

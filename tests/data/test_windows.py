@@ -16,7 +16,8 @@ PLAIN = AugmentConfig(speed_share=0, room_share=0, tilt_share=0, band_share=0, c
 
 
 def tone(frequency_hz, duration_s=0.5):
-    return (0.3 * np.sin(2 * np.pi * frequency_hz * np.arange(int(duration_s * SAMPLE_RATE)) / SAMPLE_RATE)).astype("f4")
+    times_s = np.arange(int(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
+    return (0.3 * np.sin(2 * np.pi * frequency_hz * times_s)).astype("f4")
 
 
 def composer(config=WindowConfig(), augment=PLAIN, background=()):
