@@ -13,16 +13,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from audio_system import PulseNullSink, pulse_null_sink
 
 from kws.audio.io import write_audio
+from kws.data.synth import draw_voice, speak
+from kws.frames import SAMPLE_RATE
 from kws.model.artefact import WakeWord
 
 pytestmark = pytest.mark.microphone
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_S = 60.0
+HEY_COMPUTER = Path(__file__).parent / "assets/hey_computer"
+"""Made by `python demo/typed_phrase.py`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,17 @@ def firing_case(make_wakeword: Callable[..., WakeWord], noise, tmp_path: Path) -
     return Case(model, tmp_path / "noise.wav", "hey computer", threshold=0.0, is_silent_before=False)
 
 
-@pytest.mark.parametrize("case_name", ["firing_case"])
+@pytest.fixture
+def wake_word_case(tmp_path: Path) -> Case:
+    """Returns a case with a real wake word, said three times by voices that its training never heard."""
+    rng = np.random.default_rng(0)
+    pause = np.zeros(SAMPLE_RATE, np.float32)
+    takes = [speak("hey computer", draw_voice(rng, "validation")).waveform for _ in range(3)]
+    write_audio(tmp_path / "takes.wav", np.concatenate([part for take in takes for part in (0.5 * take, pause)]))
+    return Case(HEY_COMPUTER, tmp_path / "takes.wav", "hey computer")
+
+
+@pytest.mark.parametrize("case_name", ["firing_case", "wake_word_case"])
 def test_listen_hears_what_is_played(pulse: PulseNullSink, request: pytest.FixtureRequest, case_name: str) -> None:
     case: Case = request.getfixturevalue(case_name)
     threshold = [] if case.threshold is None else ["--threshold", str(case.threshold)]

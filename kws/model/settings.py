@@ -56,7 +56,7 @@ class HeadConfig:
     """
 
     kind: Literal["conv", "gru"] = "conv"
-    hidden: int = 64
+    hidden: int = 32
     kernel: int = 9
     dilation: int = 5
 

@@ -32,7 +32,7 @@ class LossConfig:
     early_s: float = 0.06
     memory_s: float = 0.8
     smoothing_frames: int = 3
-    negative_weight: float = 2.0
+    negative_weight: float = 4.0
     early_weight: float = 1.0
     frame_weight: float = 0.5
 

@@ -16,7 +16,7 @@ from kws.data.alignment import BLANK, WORD_BOUNDARY, class_of, frame_labels
 from kws.frames import SAMPLE_RATE, FrameGeometry
 from kws.train.speech_batches import SpeechCache
 
-SMOOTHING_FRAMES = 3
+SMOOTHING_FRAMES = 7
 """Frames averaged before the greedy choice in `smoothed_phone_error_rate`: frame-wise training flickers."""
 
 
@@ -30,8 +30,10 @@ class PhoneScore:
         num_phones: phones in the references.
         frame_accuracy: share of frames with the aligned class, silence included.
         speech_frame_accuracy: the same, over frames aligned with a phone.
-        phone_error_rate: substitutions, deletions and insertions per reference phone, greedy, no word boundary.
-        smoothed_phone_error_rate: the same after averaging log probabilities over three frames.
+        phone_error_rate: substitutions, deletions and insertions per reference phone, greedy, no word boundary, of the
+            frame-wise output layer.
+        smoothed_phone_error_rate: the same after averaging log probabilities over seven frames.
+        ctc_phone_error_rate: that of CTC's output layer, greedy, not averaged.
     """
 
     corpus: str
@@ -41,6 +43,7 @@ class PhoneScore:
     speech_frame_accuracy: float
     phone_error_rate: float
     smoothed_phone_error_rate: float
+    ctc_phone_error_rate: float
 
     def as_dict(self) -> dict[str, float | int | str]:
         """Returns the score as plain values, rounded to four places."""
@@ -58,7 +61,7 @@ def measure_phones(
     """Returns the score of `model` on every n-th utterance of `cache`, about `minutes` of it, or all.
 
     Args:
-        model: `model(waveforms, block_frames, left_context_frames)` → logits (batch, num_frames, num_classes).
+        model: `model(waveforms, block_frames, left_context_frames)` → `PhoneLogits`.
         cache: held-out speech.
         geometry: of the encoder.
         minutes: how much to measure; None measures all.
@@ -67,18 +70,19 @@ def measure_phones(
     """
     device = next(model.parameters()).device
     right = np.zeros(4)  # frames right, frames, speech frames right, speech frames
-    errors, smoothed_errors, num_phones, num_samples = 0, 0, 0, 0
+    errors = np.zeros(3)  # frame-wise, frame-wise smoothed, CTC
+    num_phones, num_samples = 0, 0
     for index in _every_nth(cache, minutes):
         samples, labels = cache.piece(index)
         with torch.inference_mode():
-            logits = model(torch.from_numpy(samples)[None].to(device), block_frames, left_context_frames)[0].float()
-        log_probs = torch.log_softmax(logits, dim=-1).cpu().numpy()
+            logits = model(torch.from_numpy(samples)[None].to(device), block_frames, left_context_frames)
+        log_probs, ctc_log_probs = (torch.log_softmax(one[0].float(), dim=-1).cpu().numpy() for one in logits)
         truth = frame_labels(labels, len(log_probs), geometry)
         is_right, is_speech = log_probs.argmax(axis=1) == truth, truth != BLANK
         right += (is_right.sum(), len(truth), (is_right & is_speech).sum(), is_speech.sum())
         reference = [class_of(phone) for phone in cache.rows[index]["phones"].split()]
-        errors += edit_distance(reference, greedy_phones(log_probs))
-        smoothed_errors += edit_distance(reference, greedy_phones(log_probs, SMOOTHING_FRAMES))
+        heard = [greedy_phones(log_probs), greedy_phones(log_probs, SMOOTHING_FRAMES), greedy_phones(ctc_log_probs)]
+        errors += [edit_distance(reference, phones) for phones in heard]
         num_phones, num_samples = num_phones + len(reference), num_samples + len(samples)
     return PhoneScore(
         corpus=cache.name,
@@ -86,8 +90,9 @@ def measure_phones(
         num_phones=num_phones,
         frame_accuracy=float(right[0] / max(1, right[1])),
         speech_frame_accuracy=float(right[2] / max(1, right[3])),
-        phone_error_rate=errors / max(1, num_phones),
-        smoothed_phone_error_rate=smoothed_errors / max(1, num_phones),
+        phone_error_rate=float(errors[0] / max(1, num_phones)),
+        smoothed_phone_error_rate=float(errors[1] / max(1, num_phones)),
+        ctc_phone_error_rate=float(errors[2] / max(1, num_phones)),
     )
 
 

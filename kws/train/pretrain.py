@@ -79,17 +79,19 @@ class Pretraining:
         self.masking.set_progress(self.progress)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             logits = self.model(waveforms, batch.block_frames, batch.left_context_frames)
-        logits = logits.float()
-        loss = functional.cross_entropy(logits.transpose(1, 2), labels, label_smoothing=self.config.label_smoothing)
+        frame_logits = logits.frame.float()
+        loss = functional.cross_entropy(
+            frame_logits.transpose(1, 2), labels, label_smoothing=self.config.label_smoothing
+        )
         if self.config.ctc_weight > 0 and self.progress >= self.config.ctc_from:
-            loss = loss + self.config.ctc_weight * ctc_loss(logits, labels)
+            loss = loss + self.config.ctc_weight * ctc_loss(logits.ctc.float(), labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
         self.optimiser.step()
         self.step += 1
         self._update_average()
-        return float(loss.detach()), float((logits.detach().argmax(-1) == labels).float().mean())
+        return float(loss.detach()), float((frame_logits.detach().argmax(-1) == labels).float().mean())
 
     def measure(self) -> list[PhoneScore]:
         """Returns the averaged weights' score on each held-out corpus."""
@@ -191,7 +193,7 @@ def pretrain(config: PretrainConfig, out: Path, resume: bool = False) -> list[Ph
         finally:  # Ctrl-C keeps what was learnt
             run.save()
         scores = _measure(run, writer)
-    run.average.save(out / "encoder")
+    run.average.save(out / "encoder", has_ctc=config.ctc_weight > 0)
     return scores
 
 
@@ -255,6 +257,7 @@ def _measure(run: Pretraining, writer: SummaryWriter) -> list[PhoneScore]:
             logger.info("%s", row)
             writer.add_scalar(f"{score.corpus}/frame_accuracy", score.frame_accuracy, run.step)
             writer.add_scalar(f"{score.corpus}/phone_error_rate", score.phone_error_rate, run.step)
+            writer.add_scalar(f"{score.corpus}/ctc_phone_error_rate", score.ctc_phone_error_rate, run.step)
     return scores
 
 

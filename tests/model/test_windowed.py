@@ -181,17 +181,3 @@ def test_unreachable_hub_id_names_the_command_and_the_default(monkeypatch, tmp_p
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match=r"hf download nobody/wav2vec2-not-here.*encoder\.name=prototype"):
         load_encoder("nobody/wav2vec2-not-here")
-
-
-@pytest.mark.slow
-def test_wav2vec2_base_960h_cut_to_six_layers(tmp_path, noise, chunks):
-    """The configuration of facebook/wav2vec2-base-960h is transformers' default, with 32 outputs."""
-    folder = tmp_path / "base"
-    torch.manual_seed(0)
-    config = transformers.Wav2Vec2Config(vocab_size=32, ctc_loss_reduction="mean")
-    transformers.Wav2Vec2ForCTC(config).save_pretrained(folder)
-    encoder = load_encoder(folder, layers=6, window_s=1.0, hop_s=0.5)
-    assert (encoder.dim, len(encoder.transformer_layers)) == (768, 6)
-    assert encoder.output_layer.weight.shape == (32, 768)
-    frames = streamed(encoder.stream(), chunks(noise, "random"))
-    np.testing.assert_allclose(frames, forward(encoder, noise), atol=1e-3)
