@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -51,20 +53,40 @@ class FeatureMaker:
             compose: makes one window from a generator.
             progress: called with (done, total) windows.
         """
-        shards = []
-        for start in range(0, num_windows, SHARD_WINDOWS):
-            progress(start, num_windows)
-            path = self.folder / f"{name}-{start:06d}.npz"
-            if not path.is_file():
-                rng = np.random.default_rng([self.seed, 100 + stream, start])
-                windows = [compose(rng) for _ in range(min(SHARD_WINDOWS, num_windows - start))]
-                self._write(path, windows)
-            with np.load(path) as shard:
-                shards.append(FrameSet(shard["frames"], shard["end_frames"]))
-        progress(num_windows, num_windows)
+        starts = range(0, num_windows, SHARD_WINDOWS)
+        done = 0
+        progress(0, num_windows)
+        with one_thread_per_operation() as num_workers, ThreadPoolExecutor(num_workers) as executor:
+            sizes = [min(SHARD_WINDOWS, num_windows - start) for start in starts]
+            pending = [executor.submit(self._make, name, stream, *task, compose) for task in zip(starts, sizes)]
+            try:
+                for future in as_completed(pending):
+                    done += future.result()
+                    progress(done, num_windows)
+            except BaseException:
+                executor.shutdown(wait=True, cancel_futures=True)
+                raise
+        shards = [self._read(name, start) for start in starts]
         return FrameSet(
             np.concatenate([shard.frames for shard in shards]), np.concatenate([shard.end_frames for shard in shards])
         )
+
+    def _make(
+        self, name: str, stream: int, start: int, size: int, compose: Callable[[np.random.Generator], Window]
+    ) -> int:
+        """Writes one shard, unless it is there, and returns its number of windows."""
+        path = self._path(name, start)
+        if not path.is_file():
+            rng = np.random.default_rng([self.seed, 100 + stream, start])
+            self._write(path, [compose(rng) for _ in range(size)])
+        return size
+
+    def _read(self, name: str, start: int) -> FrameSet:
+        with np.load(self._path(name, start)) as shard:
+            return FrameSet(shard["frames"], shard["end_frames"])
+
+    def _path(self, name: str, start: int) -> Path:
+        return self.folder / f"{name}-{start:06d}.npz"
 
     def _write(self, path: Path, windows: list[Window]) -> None:
         frames = encode(self.encoder, np.stack([window.waveform for window in windows]))
@@ -72,6 +94,20 @@ class FeatureMaker:
         temporary = path.with_suffix(".tmp.npz")
         np.savez(temporary, frames=frames, end_frames=ends)
         temporary.replace(path)
+
+
+@contextmanager
+def one_thread_per_operation() -> Iterator[int]:
+    """Lets torch use one thread an operation, and yields how many it would have used: so many workers may run.
+
+    Measured on two busy cores: threads that share one small operation wait for each other most of the time.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield num_threads
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 @torch.inference_mode()

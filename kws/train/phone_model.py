@@ -38,8 +38,8 @@ class PhoneLogits(NamedTuple):
 class PhoneModel(nn.Module):
     """Waveforms → logits of the phones, a frame at a time.
 
-    Frame-wise and CTC training have an output layer each: CTC wants blanks where a phone lasts, and on one layer the two
-    undo each other (measured: eight points of frame accuracy in eighty steps).
+    Frame-wise and CTC training have an output layer each: CTC wants blanks where a phone lasts, and on one layer the
+    two undo each other (measured: eight points of frame accuracy in eighty steps).
 
     Args:
         encoder: a `StreamingEncoder`, all of it trained.

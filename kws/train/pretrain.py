@@ -282,7 +282,11 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     config = load_config(PretrainConfig, arguments.config, arguments.overrides)
-    pretrain(config, arguments.out, arguments.resume)
+    try:
+        pretrain(config, arguments.out, arguments.resume)
+    except KeyboardInterrupt:
+        logger.info("interrupted; continue with --resume")
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

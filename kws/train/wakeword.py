@@ -27,7 +27,7 @@ from kws.model.head import Head
 from kws.model.pretrained import build_encoder
 from kws.model.settings import EncoderConfig, HeadConfig, TriggerConfig
 from kws.train.calibration import HeldOut, calibrate
-from kws.train.features import FeatureMaker, concatenate
+from kws.train.features import FeatureMaker, concatenate, one_thread_per_operation
 from kws.train.head_training import FrameSet, HeadTrainer, HeadTrainingConfig
 from kws.train.losses import LossConfig
 from kws.train.result import TrainedWakeWord, assemble, write_result
@@ -201,4 +201,5 @@ def _train_head(
     torch.set_rng_state(generator_state)
     hop_s = encoder.geometry.hop_s
     trainer = HeadTrainer(head, data, settings.training, settings.loss, hop_s, settings.seed, work / "head.ckpt")
-    return head, trainer.run(partial(progress, "training"))
+    with one_thread_per_operation():
+        return head, trainer.run(partial(progress, "training"))

@@ -163,6 +163,19 @@ def test_a_run_writes_an_encoder_that_loads_and_logs_its_scores(config: Pretrain
     assert not (tmp_path / "checkpoint.pt.partial").exists()
 
 
+def test_an_export_starts_another_run_with_both_output_layers(encoder_folder: Path, tmp_path: Path) -> None:
+    model = PhoneModel.from_folder(encoder_folder)
+    torch.nn.init.normal_(model.frame_output.weight, generator=torch.Generator().manual_seed(1))
+    torch.nn.init.normal_(model.ctc_output.weight, generator=torch.Generator().manual_seed(2))
+    model.save(tmp_path, has_ctc=True)
+    again = PhoneModel.from_folder(tmp_path)
+    for name, value in model.state_dict().items():
+        assert torch.allclose(again.state_dict()[name], value, atol=2e-3), name
+    assert torch.allclose(load_encoder(str(tmp_path)).output_layer.weight, model.ctc_output.weight, atol=2e-3)
+    model.save(tmp_path, has_ctc=False)
+    assert torch.allclose(load_encoder(str(tmp_path)).output_layer.weight, model.frame_output.weight, atol=2e-3)
+
+
 def test_resuming_nothing_names_the_file(config: PretrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"checkpoint\.pt"):
         pretrain(config, tmp_path, resume=True)
