@@ -39,7 +39,7 @@ class MixConfig:
         ConfigError: a value outside its bounds.
     """
 
-    snr_db: tuple[float, ...] = (-3.0, 25.0)
+    snr_db: tuple[float, ...] = (0.0, 30.0)
     clean_share: float = 0.1
     coloured_weight: float = 1.0
     babble_weight: float = 1.0

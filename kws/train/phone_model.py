@@ -102,10 +102,10 @@ class PhoneModel(nn.Module):
             has_ctc: whether CTC's output layer was trained; else the frame-wise one is the output layer.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(_half(self.encoder, "wav2vec2."), folder / WEIGHTS, metadata={"format": "pt"})
         output = self.ctc_output if has_ctc else self.frame_output
-        save_file(_half(output, "lm_head."), folder / OUTPUT_LAYER, metadata={"format": "pt"})
-        save_file(_half(self.frame_output, "lm_head."), folder / FRAME_LAYER, metadata={"format": "pt"})
+        _save_half(self.encoder, "wav2vec2.", folder / WEIGHTS)
+        _save_half(output, "lm_head.", folder / OUTPUT_LAYER)
+        _save_half(self.frame_output, "lm_head.", folder / FRAME_LAYER)
         config = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
         (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
         shutil.copyfile(self.folder / VOCABULARY, folder / VOCABULARY)
@@ -167,8 +167,8 @@ class Masking:
         return ((positions >= starts) & (positions < starts + lengths)).any(dim=1)
 
 
-def _half(module: nn.Module, prefix: str) -> dict[str, Tensor]:
-    return {
-        prefix + name: value.detach().to("cpu", torch.float16).contiguous()
-        for name, value in module.state_dict().items()
-    }
+def _save_half(module: nn.Module, prefix: str, path: Path) -> None:
+    values = {prefix + name: value.detach() for name, value in module.state_dict().items()}
+    half = {name: value.to("cpu", torch.float16).contiguous() for name, value in values.items()}
+    save_file(half, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors writes files that only their owner reads
