@@ -7,7 +7,7 @@ from typing import Literal
 
 from kws.config import check
 
-DEFAULT_ENCODER = "prototype"
+DEFAULT_ENCODER = "streaming-small"
 """The encoder of this package, used where none is named."""
 
 ALL_LAYERS = -1

@@ -21,7 +21,7 @@ from kws.errors import EncoderError, require
 from kws.frames import FrameGeometry
 from kws.model.encoder import Encoder, OutputLayer
 from kws.model.files import sha256_of
-from kws.model.settings import EncoderConfig
+from kws.model.settings import DEFAULT_ENCODER, EncoderConfig
 
 MODEL_TYPES = ("wav2vec2", "hubert", "wavlm")
 """Architectures of `transformers` that turn 16 kHz samples into 20 ms frames through wav2vec2's convolutions."""
@@ -196,7 +196,7 @@ def _unreachable(source: str, folder: Path | None, error: Exception) -> str:
         return f"the encoder in {source} can't be read ({first_line}); fetch it again"
     return (
         f"the encoder '{source}' is not on this disk and can't be fetched ({first_line}). With a network, fetch it "
-        f"once with: hf download {source}   Without one, use the encoder that comes with kws: encoder.name=prototype"
+        f"once with: hf download {source}   Without one, use what comes with kws: encoder.name={DEFAULT_ENCODER}"
     )
 
 

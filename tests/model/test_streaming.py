@@ -245,7 +245,7 @@ def test_damaged_or_foreign_graph_is_refused(damaged):
 
 
 def test_folder_without_an_encoder_is_refused(tmp_path):
-    with pytest.raises(EncoderError, match=r"holds no config\.json.*prototype"):
+    with pytest.raises(EncoderError, match=r"holds no config\.json.*streaming-small"):
         load_encoder(tmp_path)
 
 

@@ -179,5 +179,5 @@ def test_folder_without_weights_is_an_error(wav2vec2_folder, tmp_path):
 
 def test_unreachable_hub_id_names_the_command_and_the_default(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(EncoderError, match=r"hf download nobody/wav2vec2-not-here.*encoder\.name=prototype"):
+    with pytest.raises(EncoderError, match=r"hf download nobody/wav2vec2-not-here.*encoder\.name=streaming-small"):
         load_encoder("nobody/wav2vec2-not-here")
