@@ -78,7 +78,7 @@ class TriggerConfig:
     """
 
     threshold: float = 0.5
-    smoothing_frames: int = 3
+    smoothing_frames: int = 6
     consecutive_frames: int = 1
     refractory_s: float = 1.0
 
