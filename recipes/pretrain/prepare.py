@@ -2,7 +2,7 @@
 
 manifests ──▶ int16 waveforms + phone alignment ──▶ CACHE/<corpus>-<split>/{audio.npy,labels.npy,index.jsonl}
 
-    python recipes/pretrain/prepare.py --data ../shared/data --cache /work/pretrain/cache --workers 2
+    python recipes/pretrain/prepare.py --data ../shared/data --cache runs/pretrain/cache --workers 2
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 random words, training sentences ──▶ eSpeak NG, flite ──▶ CACHE/synthetic/{audio.npy,labels.npy,index.jsonl}
 
-    python recipes/pretrain/synthesise.py --data ../shared/data --cache /work/pretrain/cache --count 4000 --workers 2
+    python recipes/pretrain/synthesise.py --data ../shared/data --cache runs/pretrain/cache --count 4000 --workers 2
 """
 
 from __future__ import annotations
