@@ -51,7 +51,7 @@ def main() -> int:
     if not (folder / "wakeword.json").is_file():
         train(arguments.phrase, folder, [f"seed={arguments.seed}", *arguments.set])
     recording = arguments.out / f"{slug(arguments.phrase)}.wav"
-    truth = synthesise_recording(arguments.phrase, recording, np.random.default_rng(arguments.seed + 1))
+    truth = synthesise_recording(arguments.phrase, recording, np.random.default_rng(arguments.seed + 2))
     return report(folder, recording, truth)
 
 

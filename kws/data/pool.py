@@ -36,7 +36,7 @@ class PoolConfig:
         sentences: other utterances of each voice.
     """
 
-    num_voices: int = 300
+    num_voices: int = 500
     num_validation_voices: int = 60
     phrases: int = 2
     confusables: int = 3

@@ -33,8 +33,8 @@ class WindowConfig:
     """
 
     duration_s: float = 3.2
-    num_positives: int = 1000
-    num_negatives: int = 2000
+    num_positives: int = 2000
+    num_negatives: int = 3000
     lead_in: float = 0.5
     follow_up: float = 0.3
     real_share: float = 0.6

@@ -32,7 +32,7 @@ class HeadTrainingConfig:
         noise: standard deviation of the noise added to frames, in units of the batch's own.
     """
 
-    epochs: int = 16
+    epochs: int = 20
     rounds: int = 3
     batch_size: int = 64
     learning_rate: float = 2e-3
