@@ -133,7 +133,8 @@ def train_wakeword(
     head, losses = _train_head(encoder, data, settings, work, progress)
     calibrated = calibrate(head, held_out, settings.trigger, encoder.geometry.hop_s, settings.false_alarms_per_hour)
     wakeword = assemble(head, encoder, settings, sounds, calibrated, time.monotonic() - started)
-    report = Report(settings.phrase, calibrated.points, calibrated.traces, encoder.geometry.hop_s, losses)
+    hop_s, threshold = encoder.geometry.hop_s, settings.trigger.threshold
+    report = Report(settings.phrase, calibrated.points, calibrated.traces, hop_s, losses, threshold)
     write_result(out, wakeword, to_toml(settings), report)
     shutil.rmtree(work)
     return TrainedWakeWord(out, wakeword, calibrated)
