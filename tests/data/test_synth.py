@@ -266,3 +266,11 @@ def test_a_bad_command_says_why():
         CommandSynthesizer("no-such-program {text} {output}").say("hello", Voice("command", "default"))
     with pytest.raises(SynthesisError, match="wrote no file"):
         CommandSynthesizer("true {text} {output}").say("hello", Voice("command", "default"))
+
+
+def test_a_second_library_in_the_process_takes_nothing_from_the_first(espeak):
+    espeak_library.load_espeak.cache_clear()
+    second = type(espeak)()
+    for synthesizer in (espeak, second, espeak):
+        speech = synthesizer.say("hey computer", Voice("espeak", "en-us"))
+        assert [segment.label for segment in speech.words] == ["hey", "computer"]

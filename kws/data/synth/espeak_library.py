@@ -77,8 +77,12 @@ class Mark:
     phone: str | None
 
 
+_LOCK = threading.RLock()
+"""One caller at a time: voice, parameters and callback belong to the process."""
+
+
 class EspeakLibrary:
-    """The loaded library. Its state is global, so make one with `load_espeak`, which keeps it.
+    """The loaded library. Its state is global to the process: `load_espeak` makes one and keeps it.
 
     Attributes:
         sample_rate: of the speech it makes, in Hz.
@@ -91,7 +95,6 @@ class EspeakLibrary:
         except OSError as error:
             raise SynthesisError(f"can't load eSpeak NG from {library_path} ({error}); {REMEDY}") from error
         self._declare()
-        self._lock = threading.RLock()
         self._chunks: list[np.ndarray] = []
         self._marks: list[Mark] = []
         path = data_path.encode() if data_path else None
@@ -99,7 +102,6 @@ class EspeakLibrary:
         if self.sample_rate <= 0:
             raise SynthesisError(f"eSpeak NG can't read its data in {data_path or 'the system folder'}; {REMEDY}")
         self._callback = _Callback(self._collect)
-        self._library.espeak_SetSynthCallback(self._callback)
         self._identifiers = self._list_identifiers()
         if hasattr(self._library, "espeak_ng_SetRandSeed"):
             self._library.espeak_ng_SetRandSeed(ctypes.c_long(_RANDOM_SEED))
@@ -128,11 +130,12 @@ class EspeakLibrary:
             SynthesisError: the voice didn't take effect, or the library reports an error.
         """
         encoded = text.replace("\0", " ").encode()
-        with self._lock:
+        with _LOCK:
             self._select(language, variant)
             for name, value in parameters.items():
                 self._library.espeak_SetParameter(_PARAMETERS[name], int(value), 0)
             self._chunks, self._marks = [], []
+            self._library.espeak_SetSynthCallback(self._callback)  # another instance may have set its own
             status = self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _SYNTH_FLAGS, None, None)
             chunks, marks = self._chunks, self._marks
         if status != 0:
@@ -146,7 +149,7 @@ class EspeakLibrary:
             SynthesisError: the language is unknown.
         """
         clauses = []
-        with self._lock:
+        with _LOCK:
             self._select(language, "")
             rest = ctypes.c_char_p(text.replace("\0", " ").encode())
             while rest.value is not None:  # each call takes one clause and moves the pointer
