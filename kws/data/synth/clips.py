@@ -12,10 +12,9 @@ import numpy as np
 
 from kws.audio.io import write_audio
 from kws.data.synth.speech import Synthesizer, Voice
-from kws.data.synth.voices import available_synthesizers, draw_voice, speak
+from kws.data.synth.voices import HELD_OUT_SHARE, available_synthesizers, draw_voice, speak
 from kws.errors import SynthesisError
 
-_HELD_OUT_SHARE = 0.2
 _PEAK = 0.5
 
 
@@ -54,7 +53,7 @@ def file_stem(text: str) -> str:
 
 
 def _any_voice(rng: np.random.Generator) -> Voice:
-    return draw_voice(rng, "validation" if rng.random() < _HELD_OUT_SHARE else "train")
+    return draw_voice(rng, "validation" if rng.random() < HELD_OUT_SHARE else "train")
 
 
 def _bent(rng: np.random.Generator, synthesizer: Synthesizer, name: str) -> Voice:

@@ -20,7 +20,7 @@ from kws.errors import SynthesisError
 
 Split = Literal["train", "validation"]
 
-_HELD_OUT_SHARE = 0.2
+HELD_OUT_SHARE = 0.2
 _TWINS = {
     "aunty": "f4",
     "adam": "klatt",
@@ -94,7 +94,7 @@ def split_of(synthesizer: str, voice_name: str) -> Split:
     family = variant.lower().rstrip("0123456789") if len(variant) > 2 else variant.lower()
     family = _TWINS.get(family, family) if synthesizer == EspeakSynthesizer.name else family
     digest = hashlib.sha256(f"{synthesizer}:{family}".encode()).digest()
-    return "validation" if digest[0] < 256 * _HELD_OUT_SHARE else "train"
+    return "validation" if digest[0] < 256 * HELD_OUT_SHARE else "train"
 
 
 def draw_voice(
