@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -88,11 +90,11 @@ class PhoneModel(nn.Module):
         return PhoneLogits(self.frame_output(frames), self.ctc_output(frames))
 
     def compile_parts(self) -> None:
-        """Compiles what is bound by memory, in place: convolutions with their norms, feed-forward layers, position."""
+        """Compiles the convolutions, the position and each transformer layer, in place."""
         self.encoder.feature_extractor.compile()
         self.encoder.encoder.pos_conv_embed.compile()
         for layer in self.encoder.transformer_layers:
-            layer.get_submodule("feed_forward").compile()
+            layer.compile()
 
     def save(self, folder: Path, has_ctc: bool) -> None:
         """Writes the encoder in half precision, its output layers as files of their own, config and vocabulary.
@@ -139,8 +141,8 @@ class Masking:
     Source: Park et al. 2019, SpecAugment, on wav2vec2's features instead of a spectrogram.
     """
 
-    def __init__(self, config: MaskingConfig, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(self, config: MaskingConfig) -> None:
+        self._generator = torch.Generator()
         self._config = config
         self._is_on = False
 
@@ -148,8 +150,9 @@ class Masking:
         """Puts the masking behind the feature projection of `model`."""
         model.encoder.feature_projection.register_forward_hook(self._hide)
 
-    def set_progress(self, progress: float) -> None:
-        """Turns masking on where the run is far enough."""
+    def begin_step(self, progress: float, seed: Sequence[int]) -> None:
+        """Turns masking on where the run is far enough; `seed` decides the step's draws."""
+        self._generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
         self._is_on = progress >= self._config.from_progress and self._config.from_progress < 1
 
     def _hide(self, module: nn.Module, inputs: object, features: Tensor) -> Tensor:
@@ -161,8 +164,8 @@ class Masking:
         return features.masked_fill(hidden.to(features.device), 0.0)
 
     def _spans(self, batch: int, count: int, longest: int, size: int) -> Tensor:
-        starts = torch.randint(0, size, (batch, count, 1), generator=self.generator)
-        lengths = torch.randint(0, longest + 1, (batch, count, 1), generator=self.generator)
+        starts = torch.randint(0, size, (batch, count, 1), generator=self._generator)
+        lengths = torch.randint(0, longest + 1, (batch, count, 1), generator=self._generator)
         positions = torch.arange(size)
         return ((positions >= starts) & (positions < starts + lengths)).any(dim=1)
 

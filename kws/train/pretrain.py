@@ -1,8 +1,9 @@
 """Trains a streaming encoder to hear phones: frame-wise cross-entropy on aligned speech, then CTC beside it.
 
     python -m kws.train.pretrain --config recipes/pretrain/config.toml --out runs/pretrain [--resume]
+    torchrun --nproc-per-node 2 -m kws.train.pretrain …          # on two cores, or on two GPUs with device=cuda
 
-batches ──▶ encoder + output layer ──▶ loss ──▶ AdamW ──▶ averaged weights ──▶ phone error rate, checkpoint, export
+batches ──▶ encoder + output layers ──▶ loss ──▶ optimiser ──▶ averaged weights ──▶ phone error rate, checkpoint, export
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -25,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 from kws.config import load_config, to_toml
 from kws.errors import ConfigError
 from kws.frames import SAMPLE_RATE
+from kws.train.optimisers import make_optimisers
 from kws.train.phone_error import PhoneScore, measure_phones
 from kws.train.phone_model import Masking, PhoneModel
 from kws.train.pretrain_config import PretrainConfig
@@ -47,20 +51,21 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, out: Path) -> None:
         self.config = config
         self.out = out
-        self.device = torch.device(config.device)
+        has_idle_layer = config.ctc_weight == 0 or config.ctc_from > 0
+        self.accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision="no",  # autocast is `train_step`'s own
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=has_idle_layer)],
+        )
         torch.manual_seed(config.batches.seed)
-        self.model = PhoneModel.from_folder(config.initial, config.random_initial).to(self.device)
+        self.model = PhoneModel.from_folder(config.initial, config.random_initial).to(self.accelerator.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.masking = Masking(config.masking, seed=config.batches.seed)
+        self.masking = Masking(config.masking)
         self.masking.attach(self.model)
         if config.compiled:
             self.model.compile_parts()
-        self.optimiser = torch.optim.AdamW(
-            _decayed_and_not(self.model, config.weight_decay),
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.optimisers = make_optimisers(self.model, config)
+        self.parallel_model = self.accelerator.prepare_model(self.model)
         self.step = 0
         self.elapsed_s = 0.0
 
@@ -75,20 +80,22 @@ class Pretraining:
         """Changes the weights by one batch; returns its loss and frame accuracy."""
         self._set_learning_rate()
         self.model.train()
-        waveforms, labels = batch.waveforms.to(self.device), batch.labels.to(self.device)
-        self.masking.set_progress(self.progress)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            logits = self.model(waveforms, batch.block_frames, batch.left_context_frames)
+        device = self.accelerator.device
+        waveforms, labels = batch.waveforms.to(device), batch.labels.to(device)
+        self.masking.begin_step(self.progress, (self.config.batches.seed, self.step, self.accelerator.process_index))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
+            logits = self.parallel_model(waveforms, batch.block_frames, batch.left_context_frames)
         frame_logits = logits.frame.float()
         loss = functional.cross_entropy(
             frame_logits.transpose(1, 2), labels, label_smoothing=self.config.label_smoothing
         )
         if self.config.ctc_weight > 0 and self.progress >= self.config.ctc_from:
             loss = loss + self.config.ctc_weight * ctc_loss(logits.ctc.float(), labels)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self.step += 1
         self._update_average()
         return float(loss.detach()), float((frame_logits.detach().argmax(-1) == labels).float().mean())
@@ -109,12 +116,13 @@ class Pretraining:
         ]
 
     def save(self) -> None:
-        """Writes the checkpoint, complete or not at all."""
+        """Writes the checkpoint, complete or not at all; only the main process does."""
+        if not self.accelerator.is_main_process:
+            return
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "masking": self.masking.generator.get_state(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "elapsed_s": self.elapsed_s,
         }
@@ -130,21 +138,27 @@ class Pretraining:
         """
         path = self.out / CHECKPOINT
         try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location=self.accelerator.device, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(stored)
         except FileNotFoundError as error:
             raise ConfigError(f"there is no {path} to resume; start without --resume") from error
         except (RuntimeError, KeyError, ValueError) as error:
             raise ConfigError(f"{path} does not fit this config ({error}); use its own --out") from error
-        self.masking.generator.set_state(state["masking"].cpu())
         self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
+
+    def set_elapsed(self, elapsed_s: float) -> None:
+        """Takes the main process's `elapsed_s` in all of them, so that they agree on the progress."""
+        shared = broadcast(torch.tensor(elapsed_s, dtype=torch.float64, device=self.accelerator.device))
+        self.elapsed_s = float(shared)
 
     def _set_learning_rate(self) -> None:
         warm = min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * warm * (1 - self.progress)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.config.learning_rate * warm * (1 - self.progress)
 
     def _update_average(self) -> None:
         decay = min(self.config.average_decay, (1 + self.step) / (10 + self.step))
@@ -186,6 +200,9 @@ def pretrain(config: PretrainConfig, out: Path, resume: bool = False) -> list[Ph
     run = Pretraining(config, out)
     if resume:
         run.load()
+    if not run.accelerator.is_main_process:
+        _train(run, None)
+        return []
     (out / "config.toml").write_text(to_toml(config), encoding="utf-8")
     with SummaryWriter(str(out / "log")) as writer:
         try:
@@ -197,48 +214,51 @@ def pretrain(config: PretrainConfig, out: Path, resume: bool = False) -> list[Ph
     return scores
 
 
-def _train(run: Pretraining, writer: SummaryWriter) -> None:
-    config = run.config
+def _train(run: Pretraining, writer: SummaryWriter | None) -> None:
+    """Trains to the end; with a `writer`, as the main process has one, it shows, saves and measures on the way."""
+    config, num_processes = run.config, run.accelerator.num_processes
     dataset = SpeechBatches(
         [(SpeechCache(Path(config.cache) / name), share) for name, share in zip(config.speech, config.shares)],
         run.model.geometry,
         config.batches,
         Spoiler(config.spoil, *load_sounds(config.noise, config.noise_folds, config.rooms)) if config.spoiled else None,
         first_step=run.step,
+        process_index=run.accelerator.process_index,
     )
     ahead = 3 if config.workers else None
     batches = DataLoader(dataset, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
-    if run.step == 0:
+    if run.step == 0 and writer:
         _measure(run, writer)
     started, before = time.monotonic(), run.elapsed_s
     saved = measured = shown = run.elapsed_s
     shown_step, losses, accuracies = run.step, [], []
     for batch in batches:
         loss, accuracy = run.train_step(batch)
-        losses.append(loss)
-        accuracies.append(accuracy)
-        run.elapsed_s = before + time.monotonic() - started
-        if run.step % config.show_every == 0:
-            seconds = (run.step - shown_step) * batch.waveforms.numel() / SAMPLE_RATE
-            _show(run, writer, losses, accuracies, seconds / max(1e-9, run.elapsed_s - shown))
-            shown, shown_step, losses, accuracies = run.elapsed_s, run.step, [], []
+        run.set_elapsed(before + time.monotonic() - started)
         if run.progress >= 1:
             return
+        if not writer:
+            continue
+        losses.append(loss)
+        accuracies.append(accuracy)
+        if run.step % config.show_every == 0:
+            seconds = num_processes * (run.step - shown_step) * batch.waveforms.numel() / SAMPLE_RATE
+            _show(run, writer, losses, accuracies, seconds / max(1e-9, run.elapsed_s - shown))
+            shown, shown_step, losses, accuracies = run.elapsed_s, run.step, [], []
         if run.elapsed_s - saved > 60 * config.save_every_minutes:
             run.save()
             saved = run.elapsed_s
         if run.elapsed_s - measured > 60 * config.measure_every_minutes:
             _measure(run, writer)
-            run.elapsed_s = before + time.monotonic() - started
-            measured = shown = run.elapsed_s
-            shown_step = run.step
+            measured = shown = before + time.monotonic() - started
+            shown_step, losses, accuracies = run.step, [], []
 
 
 def _show(
     run: Pretraining, writer: SummaryWriter, losses: Sequence[float], accuracies: Sequence[float], speed: float
 ) -> None:
     loss, accuracy = sum(losses) / len(losses), sum(accuracies) / len(accuracies)
-    rate = run.optimiser.param_groups[0]["lr"]
+    rate = run.optimisers[0].param_groups[0]["lr"]
     shown = {"loss": loss, "frame_accuracy": accuracy, "learning_rate": rate, "times_real_time": speed}
     for name, value in shown.items():
         writer.add_scalar(f"train/{name}", value, run.step)
@@ -259,13 +279,6 @@ def _measure(run: Pretraining, writer: SummaryWriter) -> list[PhoneScore]:
             writer.add_scalar(f"{score.corpus}/phone_error_rate", score.phone_error_rate, run.step)
             writer.add_scalar(f"{score.corpus}/ctc_phone_error_rate", score.ctc_phone_error_rate, run.step)
     return scores
-
-
-def _decayed_and_not(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Returns optimiser groups: matrices decay, gains and biases don't."""
-    decayed = [value for value in model.parameters() if value.ndim > 1]
-    rest = [value for value in model.parameters() if value.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
 def main() -> None:

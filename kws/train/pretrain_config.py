@@ -34,6 +34,7 @@ class PretrainConfig:
         workers: processes that prepare batches; 0 prepares them in this one.
         max_steps: length of the run in steps; None goes by `minutes`.
         minutes: length of the run in minutes of training.
+        optimiser: "adamw", or "muon" for the transformer layers' matrices.
         learning_rate: at its highest; it falls linearly to zero at the end of the run.
         warmup_steps: steps in which it rises.
         weight_decay: of matrices.
@@ -66,6 +67,7 @@ class PretrainConfig:
     workers: int = 0
     max_steps: int | None = None
     minutes: float = 100.0
+    optimiser: str = "adamw"
     learning_rate: float = 8e-4
     warmup_steps: int = 150
     weight_decay: float = 0.02
@@ -85,6 +87,7 @@ class PretrainConfig:
         check(len(self.speech) > 0, "speech", self.speech, "at least one prepared corpus")
         check(len(self.shares) == len(self.speech), "shares", self.shares, "one number for each of `speech`")
         check(all(share > 0 for share in self.shares), "shares", self.shares, "above 0")
+        check(self.optimiser in ("adamw", "muon"), "optimiser", self.optimiser, "adamw or muon")
         check(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         check(self.minutes > 0, "minutes", self.minutes, "above 0")
         check(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "at least 1")

@@ -5,6 +5,7 @@ caches of aligned speech ──▶ crop of pieces ──▶ speed ──▶ augm
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -125,6 +126,7 @@ class SpeechBatches(torch.utils.data.IterableDataset):
         config: what a batch is made of.
         spoiler: the augmentation of single crops; None trains on clean audio.
         first_step: where the run resumes.
+        process_index: of the processes that train together; each has batches of its own.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class SpeechBatches(torch.utils.data.IterableDataset):
         config: BatchConfig,
         spoiler: Spoiler | None = None,
         first_step: int = 0,
+        process_index: int = 0,
     ) -> None:
         super().__init__()
         self._caches = [cache for cache, _ in corpora]
@@ -143,16 +146,17 @@ class SpeechBatches(torch.utils.data.IterableDataset):
         self._config = config
         self._spoiler = spoiler
         self._first_step = first_step
+        self._process_index = process_index
 
     def __iter__(self) -> Iterator[SpeechBatch]:
-        step = self._first_step
-        while True:
+        worker = torch.utils.data.get_worker_info()  # DataLoader asks its workers in turn
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for step in itertools.count(self._first_step + first, stride):
             yield self.batch(step)
-            step += 1
 
     def batch(self, step: int) -> SpeechBatch:
         """Returns the batch of `step`, always the same one."""
-        rng = np.random.default_rng((self._config.seed, step))
+        rng = np.random.default_rng((self._config.seed, step, self._process_index))
         config = self._config
         crops = [self._crop(rng, step) for _ in range(config.batch_size)]
         return SpeechBatch(

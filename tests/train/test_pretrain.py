@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kws.config import load_config
+from kws.config import load_config, to_toml
 from kws.data.alignment import (
     BLANK,
     NUM_CLASSES,
@@ -32,7 +35,7 @@ from kws.train.phone_error import edit_distance, greedy_phones
 from kws.train.phone_model import MaskingConfig, PhoneModel
 from kws.train.pretrain import Pretraining, ctc_loss, pretrain
 from kws.train.pretrain_config import PretrainConfig
-from kws.train.speech_batches import BatchConfig, SpeechBatches, SpeechCache, play_at
+from kws.train.speech_batches import BatchConfig, SpeechBatch, SpeechBatches, SpeechCache, play_at
 from kws.train.spoil import SpoilConfig, Spoiler, make_room, mix, move_formants, mu_law
 
 TONES_HZ = {1: 300.0, 2: 900.0, 3: 2200.0}
@@ -125,7 +128,9 @@ def _losses(config: PretrainConfig, out: Path, first: int, last: int, resume: bo
     return losses
 
 
-def test_a_killed_run_resumes_with_the_same_losses(config: PretrainConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_killed_run_resumes_with_the_same_losses(config: PretrainConfig, tmp_path: Path, optimiser: str) -> None:
+    config = dataclasses.replace(config, optimiser=optimiser)
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
     whole = _losses(config, tmp_path / "whole", 0, 6, resume=False)
@@ -194,6 +199,38 @@ def test_batches_are_a_function_of_their_step(config: PretrainConfig, cache_fold
     assert not torch.equal(again.waveforms, other.waveforms)
     assert again.waveforms.shape == (4, WAV2VEC2_GEOMETRY.num_samples(40))
     assert again.labels.shape == (4, 40)
+
+
+def test_batches_come_in_order_whatever_prepares_them(config: PretrainConfig, cache_folder: Path) -> None:
+    cache = SpeechCache(cache_folder / "tones")
+    batches = SpeechBatches([(cache, 1.0)], WAV2VEC2_GEOMETRY, config.batches, first_step=3)
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=2)
+    for step, batch in zip(range(3, 8), loader):
+        assert torch.equal(batch.waveforms, batches.batch(step).waveforms)
+
+
+def test_two_processes_train_as_one_on_both_their_batches(config: PretrainConfig, tmp_path: Path) -> None:
+    fixed = dataclasses.replace(config.batches, block_frames=(8, 8), left_context_frames=(48, 48))
+    config = dataclasses.replace(
+        config, batches=fixed, max_steps=3, spoiled=False, ctc_from=0.0, masking=MaskingConfig()
+    )
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "kws.train.pretrain", "--config", str(tmp_path / "config.toml"), "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([*command, "--threads", "1"], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    together = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    alone = Pretraining(config, tmp_path)
+    cache = SpeechCache(Path(config.cache) / "tones")
+    parts = [SpeechBatches([(cache, 1.0)], alone.model.geometry, fixed, process_index=i) for i in (0, 1)]
+    for step in range(3):
+        first, second = (part.batch(step) for part in parts)
+        waveforms, labels = torch.cat([first.waveforms, second.waveforms]), torch.cat([first.labels, second.labels])
+        alone.train_step(SpeechBatch(waveforms, labels, 8, 48))
+    assert together["step"] == alone.step == 3
+    for name, value in alone.model.state_dict().items():
+        assert torch.allclose(together["model"][name], value, atol=1e-4), name
 
 
 def test_labels_follow_the_speed(cache_folder: Path) -> None:
@@ -279,14 +316,14 @@ def test_masking_hides_only_in_training_and_when_due(encoder_folder: Path) -> No
     from kws.train.phone_model import Masking
 
     model = PhoneModel.from_folder(encoder_folder)
-    masking = Masking(MaskingConfig(from_progress=0.5, spans=4, span_frames=20, span_channels=4), seed=3)
+    masking = Masking(MaskingConfig(from_progress=0.5, spans=4, span_frames=20, span_channels=4))
     masking.attach(model)
     waveform = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
     frames = model.eval().encoder(waveform)
     model.train()
-    masking.set_progress(0.4)
+    masking.begin_step(0.4, (3, 0))
     assert torch.equal(model.encoder(waveform), frames)
-    masking.set_progress(0.6)
+    masking.begin_step(0.6, (3, 0))
     assert not torch.equal(model.encoder(waveform), frames)
     assert torch.equal(model.eval().encoder(waveform), frames)
 
