@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kws.audio.samples import as_waveform
-from kws.detect.head_stream import HeadStream, NumpyHead
+from kws.detect.head_stream import HeadStream, NumpyHeads
 from kws.detect.runtime import Backend, RuntimeEncoder, check_fits, load_encoder_for
 from kws.detect.trigger import Trigger
 from kws.errors import ArtefactError, ConfigError
@@ -37,15 +38,17 @@ class Detection:
 
 @dataclass(frozen=True)
 class _Group:
+    """Wake words on one encoder, whose heads of the same shape are one product."""
+
     encoder: RuntimeEncoder
-    heads: tuple[NumpyHead, ...]
+    heads: tuple[NumpyHeads, ...]
 
     @classmethod
-    def load(cls, wakewords: Sequence[WakeWord], backend: Backend) -> _Group:
-        encoder = load_encoder_for(wakewords[0], backend)
-        for wakeword in wakewords[1:]:
+    def load(cls, wakewords: Sequence[Sequence[WakeWord]], backend: Backend) -> _Group:
+        encoder = load_encoder_for(wakewords[0][0], backend)
+        for wakeword in itertools.chain(*wakewords):
             check_fits(wakeword, encoder)
-        return cls(encoder, tuple(NumpyHead(wakeword) for wakeword in wakewords))
+        return cls(encoder, tuple(NumpyHeads(alike) for alike in wakewords))
 
 
 class Detector:
@@ -63,14 +66,16 @@ class Detector:
     """
 
     def __init__(self, wakewords: Sequence[WakeWord], backend: Backend = "auto") -> None:
-        grouped: dict[Any, list[WakeWord]] = {}
+        grouped: dict[Any, dict[Any, list[WakeWord]]] = {}
         for wakeword in wakewords:
-            grouped.setdefault((wakeword.encoder, wakeword.encoder_sha256), []).append(wakeword)
-        ordered = [wakeword for members in grouped.values() for wakeword in members]
+            on_encoder = grouped.setdefault((wakeword.encoder, wakeword.encoder_sha256), {})
+            on_encoder.setdefault((wakeword.head, wakeword.num_states), []).append(wakeword)
+        groups = [list(on_encoder.values()) for on_encoder in grouped.values()]
+        ordered = [wakeword for group in groups for alike in group for wakeword in alike]
         self._keywords: list[Keyword] = [keyword for wakeword in ordered for keyword in wakeword.keywords]
         self.keywords = [keyword.name for keyword in self._keywords]
         _check_unique(self.keywords)
-        self._groups = [_Group.load(members, backend) for members in grouped.values()]
+        self._groups = [_Group.load(group, backend) for group in groups]
         if len({group.encoder.geometry for group in self._groups}) > 1:
             raise ArtefactError("the wake words' encoders have different frame rates; load them in separate detectors")
         self.geometry = self._groups[0].encoder.geometry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,87 +15,94 @@ NORM_EPSILON = np.float32(1e-5)
 """What `torch.nn.LayerNorm` adds to the variance."""
 
 
-class NumpyHead:
-    """The weights of a wake word's head, laid out for products from the left; streams share it.
+class NumpyHeads:
+    """The weights of the heads of wake words on one encoder, stacked so that all cost one pass; streams share them.
 
     Args:
-        wakeword: its weights are taken as checked.
+        wakewords: at least one, with the same head settings and layers in a frame; their weights are taken as checked.
     """
 
-    def __init__(self, wakeword: WakeWord) -> None:
-        weights = {name: np.asarray(array, np.float32) for name, array in wakeword.weights.items()}
-        self.config = wakeword.head
-        self.num_keywords = len(wakeword.keywords)
-        self._num_states = wakeword.num_states
-        exponents = np.exp(weights["state_weights"] - weights["state_weights"].max())
-        self._state_shares = exponents / exponents.sum()
-        self._input = _columns(weights["input.weight"]), weights["input.bias"]
-        self._norm = weights["norm.weight"], weights["norm.bias"]
-        self._output = _columns(weights["output.weight"]), weights["output.bias"]
+    def __init__(self, wakewords: Sequence[WakeWord]) -> None:
+        stacked = {name: _stack(wakewords, name) for name in wakewords[0].weights if not name.startswith("output.")}
+        self.config = wakewords[0].head
+        self.num_keywords = sum(len(wakeword.keywords) for wakeword in wakewords)
+        self.num_heads, self._num_states = len(wakewords), wakewords[0].num_states
+        exponents = np.exp(stacked["state_weights"] - stacked["state_weights"].max(axis=1, keepdims=True))
+        self._state_shares = exponents / exponents.sum(axis=1, keepdims=True)  # (num_heads, num_states)
+        self._input = _columns(stacked["input.weight"]), stacked["input.bias"][:, None]
+        self._norm = stacked["norm.weight"][:, None], stacked["norm.bias"][:, None]
+        self._outputs = [
+            (_columns(np.asarray(wakeword.weights["output.weight"], np.float32)), wakeword.weights["output.bias"])
+            for wakeword in wakewords
+        ]
         if self.config.kind == "gru":
             self._gates = [
-                (_columns(weights[f"temporal.weight_{part}_l0"]), weights[f"temporal.bias_{part}_l0"])
+                (_columns(stacked[f"temporal.weight_{part}_l0"]), stacked[f"temporal.bias_{part}_l0"][:, None])
                 for part in ("ih", "hh")
             ]
         else:
-            taps = weights["temporal.weight"].transpose(0, 2, 1)  # (out, kernel, in)
-            self._taps = _columns(taps.reshape(len(taps), -1)), weights["temporal.bias"]
+            taps = stacked["temporal.weight"].swapaxes(2, 3)  # (num_heads, out, kernel, in)
+            self._taps = _columns(taps.reshape(*taps.shape[:2], -1)), stacked["temporal.bias"][:, None]
 
     def initial_cache(self) -> np.ndarray:
-        """Returns the cache of a head that has seen nothing: rows of past frames, or the state of the GRU."""
+        """Returns the cache of heads that have seen nothing: (num_heads, past frames or the GRU's state, hidden)."""
         num_past = 1 if self.config.kind == "gru" else (self.config.kernel - 1) * self.config.dilation
-        return np.zeros((num_past, self.config.hidden), np.float32)
+        return np.zeros((self.num_heads, num_past, self.config.hidden), np.float32)
 
     def logits(self, frames: np.ndarray, cache: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns (num_frames, num_keywords) float32 logits of (num_frames, dim) frames, and the next cache."""
         if self._num_states > 1:
-            frames = np.tensordot(frames.reshape(len(frames), self._num_states, -1), self._state_shares, (1, 0))
-        hidden = frames @ self._input[0] + self._input[1]
-        hidden -= hidden.mean(axis=1, keepdims=True)
-        hidden /= np.sqrt(np.square(hidden).mean(axis=1, keepdims=True) + NORM_EPSILON)
+            states = frames.reshape(len(frames), self._num_states, -1)
+            frames = np.tensordot(self._state_shares, states, (1, 1))  # (num_heads, num_frames, dim)
+        hidden = frames @ self._input[0] + self._input[1]  # (num_heads, num_frames, hidden)
+        hidden -= hidden.mean(axis=2, keepdims=True)
+        hidden /= np.sqrt(np.square(hidden).mean(axis=2, keepdims=True) + NORM_EPSILON)
         hidden = np.maximum(hidden * self._norm[0] + self._norm[1], 0)
         hidden, cache = self._recur(hidden, cache) if self.config.kind == "gru" else self._convolve(hidden, cache)
-        return hidden @ self._output[0] + self._output[1], cache
+        logits = [rows @ weight + bias for rows, (weight, bias) in zip(hidden, self._outputs)]
+        return np.concatenate(logits, axis=1), cache
 
     def _convolve(self, hidden: np.ndarray, cache: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        padded = np.concatenate([cache, hidden])
-        seen = np.arange(len(hidden))[:, None] + np.arange(self.config.kernel) * self.config.dilation
-        unfolded = padded[seen].reshape(len(hidden), -1)  # (num_frames, kernel * hidden)
-        return np.maximum(unfolded @ self._taps[0] + self._taps[1], 0), padded[len(padded) - len(cache) :]
+        num_frames, padded = hidden.shape[1], np.concatenate([cache, hidden], axis=1)
+        seen = np.arange(num_frames)[:, None] + np.arange(self.config.kernel) * self.config.dilation
+        unfolded = padded[:, seen].reshape(self.num_heads, num_frames, -1)  # (…, kernel * hidden)
+        return np.maximum(unfolded @ self._taps[0] + self._taps[1], 0), padded[:, num_frames:]
 
     def _recur(self, hidden: np.ndarray, cache: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Source: Cho et al. 2014, arXiv:1406.1078, with the reset gate after the product, as `torch.nn.GRU` has it."""
         (from_input, input_bias), (from_state, state_bias) = self._gates
-        inputs, size, state = hidden @ from_input + input_bias, self.config.hidden, cache[0]
+        inputs, size, state = hidden @ from_input + input_bias, self.config.hidden, cache
         states = np.empty_like(hidden)
-        for row, given in enumerate(inputs):
-            kept = state @ from_state + state_bias
-            reset, update = np.split(sigmoid(given[: 2 * size] + kept[: 2 * size]), 2)
-            new = np.tanh(given[2 * size :] + reset * kept[2 * size :])
-            states[row] = state = new + update * (state - new)
-        return states, states[-1:].copy()
+        for row in range(hidden.shape[1]):
+            given, kept = inputs[:, row : row + 1], state @ from_state + state_bias
+            reset, update = np.split(sigmoid(given[..., : 2 * size] + kept[..., : 2 * size]), 2, axis=-1)
+            new = np.tanh(given[..., 2 * size :] + reset * kept[..., 2 * size :])
+            state = new + update * (state - new)
+            states[:, row] = state[:, 0]
+        return states, state
 
 
 class HeadStream:
-    """The state of one stream through a head.
+    """The state of one stream through the heads of an encoder.
 
     Args:
-        head: a wake word, or its weights where several streams share them.
+        heads: wake words, or their stacked weights where several streams share them.
     """
 
-    def __init__(self, head: WakeWord | NumpyHead) -> None:
-        self.head = NumpyHead(head) if isinstance(head, WakeWord) else head
+    def __init__(self, *heads: WakeWord | NumpyHeads) -> None:
+        self.heads = heads[0] if isinstance(heads[0], NumpyHeads) else NumpyHeads(heads)  # type: ignore[arg-type]
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything seen."""
-        self._cache = self.head.initial_cache()
+        self._cache = self.heads.initial_cache()
 
     def feed(self, frames: np.ndarray) -> np.ndarray:
         """Returns the (num_frames, num_keywords) float32 scores, 0 to 1, of (num_frames, dim) float32 frames."""
-        scores = [np.zeros((0, self.head.num_keywords), np.float32)]
-        for start in range(0, len(frames), MAX_ROWS):
-            logits, self._cache = self.head.logits(frames[start : start + MAX_ROWS], self._cache)
+        scores = [np.zeros((0, self.heads.num_keywords), np.float32)]
+        rows = max(1, MAX_ROWS // self.heads.num_heads)
+        for start in range(0, len(frames), rows):
+            logits, self._cache = self.heads.logits(frames[start : start + rows], self._cache)
             scores.append(sigmoid(logits))
         return np.concatenate(scores)
 
@@ -106,5 +113,9 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.where(logits >= 0, np.ones_like(small), small) / (1 + small)
 
 
-def _columns(weight: Any) -> np.ndarray:
-    return np.ascontiguousarray(weight.T)
+def _stack(wakewords: Sequence[WakeWord], name: str) -> np.ndarray:
+    return np.stack([np.asarray(wakeword.weights[name], np.float32) for wakeword in wakewords])
+
+
+def _columns(weight: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(weight.swapaxes(-1, -2))

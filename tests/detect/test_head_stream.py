@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from kws.detect.head_stream import MAX_ROWS, HeadStream, NumpyHead, sigmoid
+from kws.detect.head_stream import MAX_ROWS, HeadStream, NumpyHeads, sigmoid
 from kws.model.settings import HeadConfig
 
 HEADS = [
@@ -61,10 +61,25 @@ def test_more_frames_than_one_pass_and_none_at_all(make_wakeword, head):
 
 
 def test_streams_of_one_head_share_nothing(make_wakeword, head):
-    shared, frames = NumpyHead(make_wakeword("one", head=head)), frames_for(1)
+    shared, frames = NumpyHeads([make_wakeword("one", head=head)]), frames_for(1)
     first, second = HeadStream(shared), HeadStream(shared)
     first.feed(-frames)
     np.testing.assert_array_equal(second.feed(frames), HeadStream(shared).feed(frames))
+
+
+@pytest.mark.parametrize("num_states", [1, 3])
+def test_stacked_heads_score_as_each_alone(make_wakeword, head, num_states):
+    wakewords = [make_wakeword(*names, head=head, num_states=num_states) for names in (["a"], ["b", "c"], ["d"])]
+    rng = np.random.default_rng(5)
+    for wakeword in wakewords:
+        for array in wakeword.weights.values():
+            array += rng.normal(0, 0.1, array.shape).astype(array.dtype)
+    frames = frames_for(num_states)
+    alone = np.concatenate([HeadStream(wakeword).feed(frames) for wakeword in wakewords], axis=1)
+    together = HeadStream(*wakewords)
+    pieces = [together.feed(frames[:40]), together.feed(frames[40:])]
+    np.testing.assert_allclose(np.concatenate(pieces), alone, atol=1e-5)
+    assert not np.allclose(alone[:, 0], alone[:, 3])
 
 
 def test_dominant_layer_wins_the_mix(make_wakeword):
