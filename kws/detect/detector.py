@@ -62,7 +62,7 @@ class Detector:
 
     Args:
         wakewords: at least one.
-        backend: "onnx", "torch", or "auto": ONNX where the encoder comes with a graph that fits, else torch.
+        backend: "onnx", "int8" (ONNX too, rounded), "torch", or "auto": ONNX where the encoder has a graph, else torch.
     """
 
     def __init__(self, wakewords: Sequence[WakeWord], backend: Backend = "auto") -> None:
@@ -177,7 +177,7 @@ def load(*models: Path | str, backend: Backend = "auto") -> Detector:
     """Returns a detector of the wake words `models`: folders, `.kws` files, or names that `kws models` lists.
 
     Args:
-        backend: "onnx", "torch", or "auto": ONNX where the encoder comes with a graph that fits, else torch.
+        backend: "onnx", "int8" (ONNX too, rounded), "torch", or "auto": ONNX where the encoder has a graph, else torch.
 
     Raises:
         ArtefactError: nothing there, or it is damaged or from another version.

@@ -9,10 +9,10 @@ from kws.errors import ArtefactError, EncoderError
 from kws.frames import FrameGeometry
 from kws.model.artefact import WakeWord
 from kws.model.incremental import EncoderStream
-from kws.model.onnx_encoder import graph_problem, load_onnx_encoder
+from kws.model.onnx_encoder import Precision, graph_problem, load_onnx_encoder
 from kws.model.settings import EncoderConfig
 
-Backend = Literal["auto", "onnx", "torch"]
+Backend = Literal["auto", "onnx", "int8", "torch"]
 
 
 class RuntimeEncoder(Protocol):
@@ -39,7 +39,7 @@ def load_encoder_for(wakeword: WakeWord, backend: Backend = "auto") -> RuntimeEn
 
     Args:
         wakeword: says which encoder, how much of it, and the hash of its weights.
-        backend: "onnx", "torch", or "auto": ONNX where the encoder comes with a graph that fits, else torch.
+        backend: "onnx", "int8" (ONNX too, rounded), "torch", or "auto": ONNX where the encoder has a graph, else torch.
 
     Raises:
         ArtefactError: the encoder of that name has other weights than the wake word was trained on.
@@ -50,7 +50,8 @@ def load_encoder_for(wakeword: WakeWord, backend: Backend = "auto") -> RuntimeEn
     settings = wakeword.encoder
     problem = graph_problem(settings) if backend != "torch" else ""
     use_torch = backend == "torch" or (backend == "auto" and bool(problem))
-    encoder = _load_torch_encoder(settings, problem) if use_torch else load_onnx_encoder(settings)
+    precision: Precision = "int8" if backend == "int8" else "float32"
+    encoder = _load_torch_encoder(settings, problem) if use_torch else load_onnx_encoder(settings, precision)
     check_fits(wakeword, encoder)
     return encoder
 

@@ -17,6 +17,7 @@ WEIGHTS_FILE = "model.safetensors"
 OUTPUT_LAYER_FILE = "output_layer.safetensors"
 VOCABULARY_FILE = "vocab.json"
 GRAPH_FILE = "step.onnx"
+INT8_GRAPH_FILE = "step.int8.onnx"
 
 WEIGHTS_PREFIX = "wav2vec2."
 """Before the network's names in the weight file, as `transformers` writes them; the output layer's have none."""
@@ -64,6 +65,11 @@ class StreamingConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+    def linear_names(self) -> list[str]:
+        """Returns the names of the linear layers, nearly all of the network's weights."""
+        suffix, shapes = ".weight", self.weight_shapes()
+        return [name.removesuffix(suffix) for name in shapes if name.endswith(suffix) and len(shapes[name]) == 2]
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Returns the shape of every parameter of the network, by its name in the weight file without the prefix."""

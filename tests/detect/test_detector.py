@@ -153,7 +153,7 @@ def test_frames_of_another_width_are_refused_in_every_member(make_wakeword):
 
 
 def test_unknown_back_end_is_refused(tiny_wakeword):
-    with pytest.raises(ConfigError, match="'auto', 'onnx', 'torch'"):
+    with pytest.raises(ConfigError, match="'auto', 'onnx', 'int8', 'torch'"):
         Detector([tiny_wakeword], backend="tensorrt")  # type: ignore[arg-type]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -11,7 +12,9 @@ onnx = pytest.importorskip("onnx")
 
 from kws.errors import EncoderError  # noqa: E402
 from kws.export import onnx as export  # noqa: E402
+from kws.export.step_graph import StepGraph, _unfold  # noqa: E402
 from kws.model.encoder_folder import find_encoder_folder, list_encoders, read_streaming_config  # noqa: E402
+from kws.model.onnx_encoder import open_session  # noqa: E402
 
 
 @pytest.mark.parametrize("name", list_encoders())
@@ -32,20 +35,17 @@ def test_weights_are_outside_under_their_own_names(tiny_encoder_folder):
 
 def test_other_strides_and_kernels_than_wav2vec2s(tiny_encoder_folder):
     """Unfolding has three cases: kernel = stride, a multiple of it, and a remainder."""
-    graph, rows = export._Graph(onnx), 24
+
+    class Bare(StepGraph):
+        def weights(self):
+            return {}
+
+    graph, rows = Bare(read_streaming_config(tiny_encoder_folder)), 24
     cases = [(2, 2), (6, 3), (7, 3), (3, 1), (1, 1)]
     for kernel, stride in cases:
-        name = export._unfold(
-            graph, graph.input(f"x{kernel}{stride}", rows // 4 * stride + kernel, 2), 2, kernel, stride
-        )
+        name = _unfold(graph, graph.input(f"x{kernel}{stride}", rows // 4 * stride + kernel, 2), 2, kernel, stride)
         graph.output(f"y{kernel}{stride}", name, "n", kernel * 2)
-    model = onnx.helper.make_model(
-        graph.build("unfold"), opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
-    )
-    import numpy as np
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(graph.model(), {}, num_threads=1)
     inputs = {
         f"x{kernel}{stride}": np.random.default_rng(0).normal(size=(6 * stride + kernel, 2)).astype(np.float32)
         for kernel, stride in cases

@@ -234,7 +234,7 @@ def test_damaged_or_foreign_graph_is_refused(damaged):
     config = json.loads((damaged / "config.json").read_text())
     config["streaming"]["block_frames"] = 8
     (damaged / "config.json").write_text(json.dumps(config))
-    with pytest.raises(EncoderError, match="exported from another config"):
+    with pytest.raises(EncoderError, match="exported from another encoder"):
         OnnxEncoder(damaged)
     (damaged / "step.onnx").write_bytes(b"no graph")
     with pytest.raises(EncoderError, match="export it again"):
