@@ -1,4 +1,4 @@
-"""The wake-word loss: max-pool just after the word's end for positives, the maximum over all frames for negatives."""
+"""The losses: wake words by max-pooling over frames (positives just after the end, negatives anywhere); phones by CTC."""
 
 from __future__ import annotations
 
@@ -80,3 +80,21 @@ def _smooth(logits: Tensor, num_frames: int) -> Tensor:
     """Averages each frame with the `num_frames − 1` before it, as the trigger does."""
     padded = F.pad(logits[:, None], (num_frames - 1, 0), mode="replicate")
     return F.avg_pool1d(padded, num_frames, stride=1)[:, 0]
+
+
+def ctc_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Returns the CTC loss of the phones that `labels` run through, per phone.
+
+    Source: Graves et al. 2006. Frames give the phones of the crop itself, so nothing outside it is asked for.
+
+    Args:
+        logits: (batch, num_frames, num_classes) float32.
+        labels: (batch, num_frames) int64 frame classes, 0 for silence.
+    """
+    is_start = torch.ones_like(labels, dtype=torch.bool)
+    is_start[:, 1:] = labels[:, 1:] != labels[:, :-1]
+    is_start &= labels != 0
+    lengths = is_start.sum(dim=1)
+    frames = torch.full_like(lengths, labels.shape[1])
+    log_probs = torch.log_softmax(logits, dim=-1).transpose(0, 1)  # (num_frames, batch, num_classes)
+    return F.ctc_loss(log_probs, labels[is_start], frames, lengths, blank=0, zero_infinity=True)

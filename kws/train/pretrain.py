@@ -27,10 +27,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from kws.config import load_config, to_toml
 from kws.errors import ConfigError
-from kws.frames import SAMPLE_RATE
+from kws.train.losses import ctc_loss
 from kws.train.optimisers import make_optimisers
-from kws.train.phone_error import PhoneScore, measure_phones
-from kws.train.phone_model import Masking, PhoneModel
+from kws.train.phone_error import PhoneScore, balance_blank, measure_phones
+from kws.train.phone_model import Masking, PhoneLogits, PhoneModel
 from kws.train.pretrain_config import PretrainConfig
 from kws.train.speech_batches import SpeechBatch, SpeechBatches, SpeechCache
 from kws.train.spoil import Spoiler, load_sounds
@@ -51,14 +51,13 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, out: Path) -> None:
         self.config = config
         self.out = out
-        has_idle_layer = config.ctc_weight == 0 or config.ctc_from > 0
         self.accelerator = Accelerator(
             cpu=config.device == "cpu",
             mixed_precision="no",  # autocast is `train_step`'s own
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=has_idle_layer)],
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=config.has_idle_layer)],
         )
         torch.manual_seed(config.batches.seed)
-        self.model = PhoneModel.from_folder(config.initial, config.random_initial).to(self.accelerator.device)
+        self.model = self.make_model().to(self.accelerator.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.masking = Masking(config.masking)
         self.masking.attach(self.model)
@@ -76,21 +75,35 @@ class Pretraining:
             return min(1.0, self.step / self.config.max_steps)
         return min(1.0, self.elapsed_s / (60 * self.config.minutes))
 
+    def make_model(self) -> PhoneModel:
+        """Returns the network to train."""
+        return PhoneModel.from_folder(self.config.initial, self.config.random_initial)
+
+    def corpora(self) -> list[tuple[SpeechCache, float]]:
+        """Returns the speech to train on, each with its share."""
+        names = zip(self.config.speech, self.config.shares)
+        return [(SpeechCache(Path(self.config.cache) / name), share) for name, share in names]
+
+    def spoiler(self) -> Spoiler | None:
+        """Returns the augmentation of single crops."""
+        config = self.config
+        if not config.spoiled:
+            return None
+        return Spoiler(config.spoil, *load_sounds(config.noise, config.noise_folds, config.rooms))
+
+    def batches(self) -> SpeechBatches:
+        """Returns this process's batches from the current step on."""
+        index = self.accelerator.process_index
+        geometry, config = self.model.geometry, self.config.batches
+        return SpeechBatches(self.corpora(), geometry, config, self.spoiler(), self.step, index)
+
     def train_step(self, batch: SpeechBatch) -> tuple[float, float]:
         """Changes the weights by one batch; returns its loss and frame accuracy."""
         self._set_learning_rate()
         self.model.train()
-        device = self.accelerator.device
-        waveforms, labels = batch.waveforms.to(device), batch.labels.to(device)
         self.masking.begin_step(self.progress, (self.config.batches.seed, self.step, self.accelerator.process_index))
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
-            logits = self.parallel_model(waveforms, batch.block_frames, batch.left_context_frames)
-        frame_logits = logits.frame.float()
-        loss = functional.cross_entropy(
-            frame_logits.transpose(1, 2), labels, label_smoothing=self.config.label_smoothing
-        )
-        if self.config.ctc_weight > 0 and self.progress >= self.config.ctc_from:
-            loss = loss + self.config.ctc_weight * ctc_loss(logits.ctc.float(), labels)
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.bf16):
+            loss, accuracy = self.loss(batch)
         self.model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
@@ -98,7 +111,21 @@ class Pretraining:
             optimiser.step()
         self.step += 1
         self._update_average()
-        return float(loss.detach()), float((frame_logits.detach().argmax(-1) == labels).float().mean())
+        return float(loss.detach()), float(accuracy)
+
+    def loss(self, batch: SpeechBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the loss of `batch` and its frame accuracy."""
+        waveforms = batch.waveforms.to(self.accelerator.device)
+        logits = self.parallel_model(waveforms, batch.block_frames, batch.left_context_frames)
+        return self.phone_loss(logits, batch.labels.to(self.accelerator.device))
+
+    def phone_loss(self, logits: PhoneLogits, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the loss of both output layers for the frames' `labels`, and the frame accuracy."""
+        config, frame_logits = self.config, logits.frame.float()
+        loss = functional.cross_entropy(frame_logits.transpose(1, 2), labels, label_smoothing=config.label_smoothing)
+        if config.ctc_weight > 0 and self.progress >= config.ctc_from:
+            loss = loss + config.ctc_weight * ctc_loss(logits.ctc.float(), labels)
+        return loss, (frame_logits.detach().argmax(-1) == labels).float().mean()
 
     def measure(self) -> list[PhoneScore]:
         """Returns the averaged weights' score on each held-out corpus."""
@@ -114,6 +141,12 @@ class Pretraining:
             )
             for name in config.measure
         ]
+
+    def balance_blank(self) -> float:
+        """Lowers the blank of the averaged weights' CTC layer, as training speech asks for; returns by how much."""
+        config, caches = self.config, [cache for cache, _ in self.corpora()]
+        context = config.measure_block_frames, config.measure_left_context_frames
+        return balance_blank(self.average, caches, config.balance_minutes, *context)
 
     def save(self) -> None:
         """Writes the checkpoint, complete or not at all; only the main process does."""
@@ -167,37 +200,22 @@ class Pretraining:
             torch._foreach_lerp_(averages, values, 1 - decay)
 
 
-def ctc_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns the CTC loss of the phones that `labels` run through, per phone.
-
-    Source: Graves et al. 2006. Frames give the phones of the crop itself, so nothing outside it is asked for.
-
-    Args:
-        logits: (batch, num_frames, num_classes) float32.
-        labels: (batch, num_frames) int64 frame classes, 0 for silence.
-    """
-    is_start = torch.ones_like(labels, dtype=torch.bool)
-    is_start[:, 1:] = labels[:, 1:] != labels[:, :-1]
-    is_start &= labels != 0
-    lengths = is_start.sum(dim=1)
-    frames = torch.full_like(lengths, labels.shape[1])
-    log_probs = torch.log_softmax(logits, dim=-1).transpose(0, 1)  # (num_frames, batch, num_classes)
-    return functional.ctc_loss(log_probs, labels[is_start], frames, lengths, blank=0, zero_infinity=True)
-
-
-def pretrain(config: PretrainConfig, out: Path, resume: bool = False) -> list[PhoneScore]:
+def pretrain(
+    config: PretrainConfig, out: Path, resume: bool = False, kind: type[Pretraining] = Pretraining
+) -> list[PhoneScore]:
     """Trains to the end of `config`, writing `out`; returns the final scores on held-out speech.
 
     Args:
         config: the run.
         out: folder for the resolved config, checkpoint, logs and the exported encoder.
         resume: continue from `out`'s checkpoint.
+        kind: what trains; its `config` is of the matching kind.
 
     Raises:
         ConfigError: impossible config, missing data, or nothing to resume.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = Pretraining(config, out)
+    run = kind(config, out)
     if resume:
         run.load()
     if not run.accelerator.is_main_process:
@@ -209,6 +227,8 @@ def pretrain(config: PretrainConfig, out: Path, resume: bool = False) -> list[Ph
             _train(run, writer)
         finally:  # Ctrl-C keeps what was learnt
             run.save()
+        if config.ctc_weight > 0 and config.balance_minutes > 0:
+            logger.info("blank lowered by %.2f nats", run.balance_blank())
         scores = _measure(run, writer)
     run.average.save(out / "encoder", has_ctc=config.ctc_weight > 0)
     return scores
@@ -217,16 +237,8 @@ def pretrain(config: PretrainConfig, out: Path, resume: bool = False) -> list[Ph
 def _train(run: Pretraining, writer: SummaryWriter | None) -> None:
     """Trains to the end; with a `writer`, as the main process has one, it shows, saves and measures on the way."""
     config, num_processes = run.config, run.accelerator.num_processes
-    dataset = SpeechBatches(
-        [(SpeechCache(Path(config.cache) / name), share) for name, share in zip(config.speech, config.shares)],
-        run.model.geometry,
-        config.batches,
-        Spoiler(config.spoil, *load_sounds(config.noise, config.noise_folds, config.rooms)) if config.spoiled else None,
-        first_step=run.step,
-        process_index=run.accelerator.process_index,
-    )
     ahead = 3 if config.workers else None
-    batches = DataLoader(dataset, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
+    batches = DataLoader(run.batches(), batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
     if run.step == 0 and writer:
         _measure(run, writer)
     started, before = time.monotonic(), run.elapsed_s
@@ -242,7 +254,7 @@ def _train(run: Pretraining, writer: SummaryWriter | None) -> None:
         losses.append(loss)
         accuracies.append(accuracy)
         if run.step % config.show_every == 0:
-            seconds = num_processes * (run.step - shown_step) * batch.waveforms.numel() / SAMPLE_RATE
+            seconds = num_processes * (run.step - shown_step) * batch.labels.numel() * run.model.geometry.hop_s
             _show(run, writer, losses, accuracies, seconds / max(1e-9, run.elapsed_s - shown))
             shown, shown_step, losses, accuracies = run.elapsed_s, run.step, [], []
         if run.elapsed_s - saved > 60 * config.save_every_minutes:
@@ -281,8 +293,12 @@ def _measure(run: Pretraining, writer: SummaryWriter) -> list[PhoneScore]:
     return scores
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main(
+    description: str | None = __doc__,
+    kind: type[Pretraining] = Pretraining,
+    config_kind: type[PretrainConfig] = PretrainConfig,
+) -> None:
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
@@ -294,9 +310,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    config = load_config(PretrainConfig, arguments.config, arguments.overrides)
+    config = load_config(config_kind, arguments.config, arguments.overrides)
     try:
-        pretrain(config, arguments.out, arguments.resume)
+        pretrain(config, arguments.out, arguments.resume, kind)
     except KeyboardInterrupt:
         logger.info("interrupted; continue with --resume")
         raise SystemExit(130) from None

@@ -43,6 +43,7 @@ class PretrainConfig:
         average_decay: how slowly the averaged weights follow.
         ctc_weight: weight of the CTC loss beside the frame-wise one.
         ctc_from: share of the run after which it counts.
+        balance_minutes: how much of each training corpus to choose the level of CTC's blank on at the end; 0 leaves it.
         show_every: steps between two progress lines.
         save_every_minutes: between two checkpoints.
         measure_every_minutes: between two measurements.
@@ -76,6 +77,7 @@ class PretrainConfig:
     average_decay: float = 0.998
     ctc_weight: float = 0.0
     ctc_from: float = 0.8
+    balance_minutes: float = 2.0
     show_every: int = 20
     save_every_minutes: float = 5.0
     measure_every_minutes: float = 15.0
@@ -84,7 +86,7 @@ class PretrainConfig:
     masking: MaskingConfig = field(default_factory=MaskingConfig)
 
     def __post_init__(self) -> None:
-        check(len(self.speech) > 0, "speech", self.speech, "at least one prepared corpus")
+        self.check_speech()
         check(len(self.shares) == len(self.speech), "shares", self.shares, "one number for each of `speech`")
         check(all(share > 0 for share in self.shares), "shares", self.shares, "above 0")
         check(self.optimiser in ("adamw", "muon"), "optimiser", self.optimiser, "adamw or muon")
@@ -93,3 +95,12 @@ class PretrainConfig:
         check(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "at least 1")
         check(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 to below 1")
         check(0 <= self.ctc_from <= 1, "ctc_from", self.ctc_from, "0 to 1")
+
+    def check_speech(self) -> None:
+        """Raises a `ConfigError` unless there is speech to train on."""
+        check(len(self.speech) > 0, "speech", self.speech, "at least one prepared corpus")
+
+    @property
+    def has_idle_layer(self) -> bool:
+        """Whether an output layer may be without a loss in some step."""
+        return self.ctc_weight == 0 or self.ctc_from > 0

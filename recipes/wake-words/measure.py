@@ -10,8 +10,11 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
+
 import kws
 from kws.data.manifest import Clip, read_clips
+from kws.evaluate.metrics import REPORTED_FALSE_ALARMS_PER_HOUR, point_at
 from kws.evaluate.protocol import NegativeScores, evaluate, score_negatives, score_positives
 from kws.evaluate.report import format_evaluation
 
@@ -30,6 +33,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="config overrides, section.key=value")
     parser.add_argument("--real-negatives", action="store_true", help="train with real speech of other speakers too")
     parser.add_argument("--num-recordings", type=int, default=0, help="real recordings of the word to train with")
+    parser.add_argument("--backend", default="auto", help="what runs the encoder in measuring: auto, onnx, int8, torch")
     arguments = parser.parse_args()
     for word in arguments.words:
         if not (arguments.out / word / "wakeword.json").is_file():
@@ -59,11 +63,11 @@ def train(word: str, arguments: argparse.Namespace) -> None:
 def measure(arguments: argparse.Namespace) -> dict:
     """Returns, and prints, what each wake word in the output folder gives on the test recordings."""
     data, words = arguments.data, list(arguments.words)
-    detector = kws.load(*(arguments.out / word for word in words))
+    detector = kws.load(*(arguments.out / word for word in words), backend=arguments.backend)
     shared = [score_negatives(detector, name, clips) for name, clips in continuous_speech(data).items()]
     tests = {word: read_clips(data / f"wake-words/{word}/test.jsonl") for word in WORDS}
     others = {word: score_negatives(detector, f"recordings of '{word}'", clips) for word, clips in tests.items()}
-    results = {}
+    results, rates = {}, {}
     for word in words:
         conditions = {"clean": score_positives(detector, tests[word], None, [], seed=0)}
         for snr_db in arguments.snr:
@@ -73,6 +77,11 @@ def measure(arguments: argparse.Namespace) -> dict:
         evaluation = evaluate(detector, word, conditions, negatives)
         results[word] = evaluation.to_dict()
         print(format_evaluation(evaluation))
+        for name, curve in evaluation.curves.items():
+            for rate in REPORTED_FALSE_ALARMS_PER_HOUR:
+                rates.setdefault((name, rate), []).append(point_at(curve, rate).false_rejection_rate)
+    for (name, rate), missed in rates.items():
+        print(f"mean of {len(words)} words, {name} at {rate:g}/h: {np.mean(missed):.1%}")
     return results
 
 
