@@ -22,9 +22,8 @@ ORDER = (
     {"detect"},
     {"evaluate"},
     {"train"},
-    {"export", "serve"},
+    {"export", "serve", "doctor"},
     {"terminal"},
-    {"cli_train"},
     {"cli"},
     {"__main__"},
 )
@@ -87,8 +86,8 @@ def test_imports_are_absolute(module):
         ("model", "from kws.unheard_of import x", True),
         ("model", "from kws.data.phones import PHONES\nfrom kws.model import head\nimport numpy", False),
         ("config", "from kws.errors import ConfigError", False),
-        ("cli", "from kws import __version__\nfrom kws.cli_train import train", False),
-        ("train", "from kws.cli_train import train", True),
+        ("cli", "from kws import __version__\nfrom kws.cli.train import train", False),
+        ("train", "from kws.cli.train import train", True),
     ],
 )
 def test_the_check_itself(part, source, is_wrong):

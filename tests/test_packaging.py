@@ -97,7 +97,7 @@ def test_the_source_distribution_carries_what_the_wheel_needs(tmp_path: Path) ->
     (sdist,) = tmp_path.glob("kws-*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "kws/cli.py", "pyproject.toml", "constraints.txt"} <= names
+    assert {"LICENSE", "README.md", "kws/cli/app.py", "pyproject.toml", "constraints.txt"} <= names
     assert any(name.startswith("pretrained/") and name.endswith("model.safetensors") for name in names)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from kws.audio.quality import LevelMeter
 from kws.audio.resample import MAX_RATE, MIN_RATE, reblocked, resampled
 from kws.audio.samples import Waveform, as_waveform, block_size, pcm16_from_waveform, peak_problem
 from kws.errors import AudioError
@@ -39,16 +40,6 @@ AUDIO_EXTENSIONS = frozenset(
 )
 """File name endings that `find_audio` collects from folders, in lower case."""
 
-SILENCE_DB = -60.0
-"""Level below which a recording counts as silent, in dBFS (RMS; a full-scale square wave is 0)."""
-
-CLIPPED_SHARE = 0.001
-"""Share of samples at full scale above which a recording counts as clipped."""
-
-DC_OFFSET = 0.01
-"""Mean, as a share of full scale, above which a recording counts as offset."""
-
-_FULL_SCALE = 0.999
 _READ_S = 1.0
 _CONVERT = "convert it with: ffmpeg -i FILE -ar 16000 -ac 1 OUT.wav"
 _WRITE_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
@@ -183,17 +174,9 @@ def recording_warnings(waveform: Waveform) -> list[str]:
     """Returns a line for each of silence, clipping and DC offset found in `waveform`, with the measured value."""
     if waveform.size == 0:
         return ["no samples"]
-    warnings = []
-    offset = float(waveform.mean(dtype=np.float64))
-    level_db = 20 * np.log10(max(float(waveform.std(dtype=np.float64)), 1e-10))
-    clipped_share = float(np.mean(np.abs(waveform) >= _FULL_SCALE))
-    if level_db < SILENCE_DB:
-        warnings.append(f"silence: its level is {level_db:.1f} dBFS, speech is above {SILENCE_DB:.0f} dBFS")
-    if clipped_share > CLIPPED_SHARE:
-        warnings.append(f"clipping: {clipped_share:.2%} of its samples are at full scale; record at a lower gain")
-    if abs(offset) > DC_OFFSET:
-        warnings.append(f"DC offset: its mean is {offset:+.3f} of full scale, it should be near 0")
-    return warnings
+    meter = LevelMeter()
+    meter.feed(waveform)
+    return [str(problem) for problem in meter.problems()]
 
 
 def _is_audio(path: Path) -> bool:

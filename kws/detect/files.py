@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kws.audio.io import find_audio, read_blocks
+from kws.audio.quality import LevelMeter
 from kws.detect.detector import Detection, Detector
 from kws.errors import AudioError
 from kws.frames import SAMPLE_RATE
@@ -16,7 +17,10 @@ BLOCK_S = 1.0
 
 
 def detect_file(
-    detector: Detector, path: Path | str, on_progress: Callable[[float], object] | None = None
+    detector: Detector,
+    path: Path | str,
+    on_progress: Callable[[float], object] | None = None,
+    warn: Callable[[str], object] | None = None,
 ) -> Iterator[Detection]:
     """Yields the detections in the file at `path` as they are found, in order of their ends.
 
@@ -24,17 +28,21 @@ def detect_file(
         detector: the wake words to look for.
         path: any audio file.
         on_progress: called with the seconds heard so far, about once a second of audio.
+        warn: called at the end with a line for each of silence, clipping and DC offset, measured on the way.
 
     Raises:
         AudioError: an unreadable file, when the fault is reached.
     """
-    stream, num_samples = detector.stream(), 0
+    stream, levels = detector.stream(), LevelMeter()
     for block in read_blocks(path, BLOCK_S):
         yield from stream.feed(block)
-        num_samples += block.size
+        levels.feed(block)
         if on_progress is not None:
-            on_progress(num_samples / SAMPLE_RATE)
+            on_progress(levels.num_samples / SAMPLE_RATE)
     yield from stream.flush()
+    if warn is not None:
+        for problem in levels.problems():
+            warn(f"{path}: {problem}")
 
 
 def expand_folders(paths: Iterable[Path]) -> list[Path]:

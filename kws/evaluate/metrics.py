@@ -54,6 +54,7 @@ class OperatingPoint:
             "false_rejection_rate_interval": [low, high],
             "false_alarms_per_hour": self.false_alarms_per_hour,
             "false_alarms_per_hour_interval": [alarms_low, alarms_high],
+            "false_alarms_per_hour_at_most": rate_bound(self.num_false_alarms, self.hours),
         }
 
 
@@ -84,8 +85,8 @@ def det_curve(
         thresholds: rising; by default `thresholds_to_sweep()`.
     """
     hours = sum(len(scores) for scores in negatives) * hop_s / 3600
-    smoothed_negatives = [_smoothed(scores, trigger) for scores in negatives]
-    smoothed_positives = [_smoothed(scores, trigger) for scores in positives]
+    smoothed_negatives = [smoothed_scores(scores, trigger) for scores in negatives]
+    smoothed_positives = [smoothed_scores(scores, trigger) for scores in positives]
     points = []
     for threshold in thresholds_to_sweep() if thresholds is None else thresholds:
         swept = replace(trigger, threshold=float(threshold))
@@ -122,6 +123,37 @@ def poisson_interval(num_events: int, hours: float) -> tuple[float, float]:
     return float(low / hours), float(chi2.ppf(1 - tail, 2 * num_events + 2) / 2 / hours)
 
 
+def rate_bound(num_events: int, hours: float) -> float:
+    """Returns the rate an hour that `num_events` in `hours` put an upper end to, at 95 % (one-sided).
+
+    Source: Garwood 1936. It holds as well where a threshold was put just above the (k + 1)-th loudest event of a
+    Poisson process, so that k are left: the rate there times the hours is Gamma(k + 1), whose 95 % point this is.
+    """
+    return float(chi2.ppf(CONFIDENCE, 2 * num_events + 2) / 2 / hours) if hours > 0 else float("inf")
+
+
+def hours_to_prove(false_alarms_per_hour: float, num_events: int = 0) -> float:
+    """Returns the hours of audio, `num_events` alarms in them, that put the rate under the one given at 95 %."""
+    return rate_bound(num_events, 1.0) / false_alarms_per_hour
+
+
+def mcnemar(is_first: Sequence[bool] | np.ndarray, is_second: Sequence[bool] | np.ndarray) -> tuple[int, int, float]:
+    """Returns (pairs with the first alone, with the second alone, two-sided p value) of paired yes/no outcomes.
+
+    Source: McNemar 1947, in its exact form: of the pairs that differ, half are expected on each side.
+    """
+    first, second = np.asarray(is_first, bool), np.asarray(is_second, bool)
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    num_different = only_first + only_second
+    p_value = float(binomtest(only_first, num_different, 0.5).pvalue) if num_different else 1.0
+    return only_first, only_second, p_value
+
+
+def smoothed_scores(scores: np.ndarray, trigger: TriggerConfig) -> np.ndarray:
+    """Returns (num_frames,) what the trigger compares with its threshold, given `scores` (num_frames,)."""
+    return smooth(np.pad(scores, (trigger.smoothing_frames - 1, 0)), trigger.smoothing_frames)
+
+
 def calibrating_shift(
     negatives: Sequence[np.ndarray], trigger: TriggerConfig, hop_s: float, false_alarms_per_hour: float
 ) -> float:
@@ -143,10 +175,6 @@ def calibrating_shift(
         middle = (low + high) / 2
         low, high = (middle, high) if num_alarms(middle) <= allowed else (low, middle)
     return low
-
-
-def _smoothed(scores: np.ndarray, trigger: TriggerConfig) -> np.ndarray:
-    return smooth(np.pad(scores, (trigger.smoothing_frames - 1, 0)), trigger.smoothing_frames)
 
 
 def _firings(smoothed: np.ndarray, trigger: TriggerConfig, hop_s: float) -> int:

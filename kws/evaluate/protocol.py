@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kws.audio.io import read_audio
+from kws.audio.io import read_audio, read_batch, read_blocks
 from kws.data.manifest import Clip
 from kws.data.mix import coloured_noise, mix_at_snr, random_piece
 from kws.detect.detector import Detector
@@ -31,9 +32,20 @@ GAP_S = 0.3
 FLOOR_DB = -70.0
 """Level of the faint noise where a recording has no background of its own, in dB of full scale."""
 STREAM_S = 600.0
-"""Length of one piece of continuous audio, in seconds; the stream is reset between two."""
+"""Length after which joined recordings begin a new stream, in seconds; a longer recording stays whole."""
+BLOCK_S = 10.0
+"""Seconds of audio read at a time; scores don't depend on it."""
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One recording within a stream of several: its file, where it begins in the stream, and how long it is."""
+
+    path: Path
+    start_s: float
+    duration_s: float
 
 
 @dataclass(frozen=True)
@@ -43,10 +55,23 @@ class NegativeScores:
     Attributes:
         name: where the audio is from.
         streams: (num_frames, num_keywords) each.
+        parts: the recordings of each stream, in order.
     """
 
     name: str
     streams: list[np.ndarray]
+    parts: list[list[Part]] = field(default_factory=list)
+
+
+def readable(clips: Sequence[Clip], warn: Callable[[str], object]) -> tuple[list[Clip], list[str]]:
+    """Returns the clips that can be read, and a message for each other one.
+
+    Raises:
+        AudioError: not one can be read.
+    """
+    batch = read_batch([clip.path for clip in clips], warn)
+    read = {path for path, _ in batch}
+    return [clip for clip in clips if clip.path in read], batch.skipped
 
 
 def score_positives(
@@ -95,20 +120,75 @@ def with_background(
 
 
 def score_negatives(
-    detector: Detector, name: str, clips: Sequence[Clip], progress: Progress = lambda done, total: None
+    detector: Detector,
+    name: str,
+    clips: Sequence[Clip],
+    progress: Progress = lambda done, total: None,
+    skip: Callable[[str], object] | None = None,
 ) -> NegativeScores:
-    """Returns the scores of `clips`, joined in their order to continuous audio."""
+    """Returns the scores of `clips`, joined in their order to continuous audio; memory doesn't grow with their length.
+
+    Args:
+        detector: what listens.
+        name: where the audio is from.
+        clips: recordings that never hold a keyword.
+        progress: called with (done, total) clips.
+        skip: called with the message of each recording that can't be read; without it, that is an error.
+
+    Raises:
+        AudioError: a recording that can't be read, or, with `skip`, not one that can.
+    """
     rng = np.random.default_rng(0)
-    streams: list[np.ndarray] = []
-    pending: list[np.ndarray] = []
+    joined, scored = _Joined(detector), NegativeScores(name, [])
     for index, clip in enumerate(clips):
         gap = coloured_noise(round(GAP_S * SAMPLE_RATE), 1.0, rng) * np.float32(10 ** (FLOOR_DB / 20))
-        pending += [read_audio(clip.path), gap]
-        if index + 1 == len(clips) or sum(map(len, pending)) >= STREAM_S * SAMPLE_RATE:
-            streams.append(detector.scores(np.concatenate(pending)))
-            pending = []
+        try:
+            joined.add(clip.path, gap)
+        except AudioError as error:
+            if skip is None:
+                raise
+            skip(str(error))
+        if joined.num_samples >= STREAM_S * SAMPLE_RATE:
+            joined.close(scored)
         progress(index + 1, len(clips))
-    return NegativeScores(name, streams)
+    if joined.num_samples:
+        joined.close(scored)
+    if not any(scored.parts):
+        raise AudioError(f"not one recording in {name} can be read; name a folder of audio files")
+    return scored
+
+
+class _Joined:
+    """Recordings on their way through one stream of the detector, block by block."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._open()
+
+    def _open(self) -> None:
+        self._stream, self.num_samples = self._detector.stream(), 0
+        self._scores: list[np.ndarray] = []
+        self._parts: list[Part] = []
+
+    def add(self, path: Path, gap: np.ndarray) -> None:
+        start = self.num_samples
+        try:
+            for block in read_blocks(path, BLOCK_S):
+                self._feed(block)
+        finally:  # of a file that is damaged further on, what was heard counts
+            if self.num_samples > start:
+                duration_s = (self.num_samples - start) / SAMPLE_RATE
+                self._parts.append(Part(path, start / SAMPLE_RATE, duration_s))
+                self._feed(gap)
+
+    def _feed(self, waveform: np.ndarray) -> None:
+        self._scores.append(self._stream.feed_scores(waveform))
+        self.num_samples += len(waveform)
+
+    def close(self, scored: NegativeScores) -> None:
+        scored.streams.append(np.concatenate([*self._scores, self._stream.flush_scores()]))
+        scored.parts.append(self._parts)
+        self._open()
 
 
 @dataclass(frozen=True)
@@ -130,6 +210,10 @@ class Evaluation:
     curves: Mapping[str, Sequence[OperatingPoint]]
     at_threshold: Mapping[str, OperatingPoint]
     false_alarms: Sequence[tuple[str, int, float]]
+
+    def trigger_at(self, threshold: float) -> TriggerConfig:
+        """Returns the trigger with another threshold."""
+        return replace(self.trigger, threshold=threshold)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns counts, rates, hours and intervals for JSON."""

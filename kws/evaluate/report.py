@@ -85,7 +85,7 @@ def draw_det(report: Report) -> bytes:
     points = [point for point in report.points if point.false_alarms_per_hour <= 100]
     floor = 0.5 / report.points[0].hours
     rates = [max(point.false_alarms_per_hour, floor) for point in points]
-    axes.step(rates, [100 * point.false_rejection_rate for point in points], where="post", color="tab:blue")
+    axes.step(rates, [100 * point.false_rejection_rate for point in points], where="pre", color="tab:blue")
     axes.axvline(floor, color="gray", linestyle=":", label=f"no alarm in {report.points[0].hours:.2f} h")
     axes.set_xscale("log")
     axes.set_ylim(0, 100)

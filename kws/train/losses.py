@@ -1,4 +1,4 @@
-"""The losses: wake words by max-pooling over frames (positives just after the end, negatives anywhere); phones by CTC."""
+"""Losses: for wake words the maximum over frames (positives just after the end, negatives anywhere); CTC for phones."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def assemble(
         "duration_s": round(duration_s, 1),
         "made_from": _counts(sounds),
         "metrics": calibrated.to_dict(),
-        "versions": _versions(),
+        "versions": versions(),
         "data_licences": _licences(sounds),
         "config": to_dict(settings),
     }
@@ -134,14 +134,15 @@ def _licences(sounds: tuple[Sounds, Sounds]) -> list[str]:
     return licences
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Returns the versions that an artefact records: of Python and of the packages that shaped it."""
+    found = {"python": platform.python_version()}
     for name in RECORDED_VERSIONS:
         try:
-            versions[name] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
 def _write_log(folder: Path, report: Report) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.io import read_batch
+from kws.audio.quality import SILENCE_DB, measure_speech
 from kws.data.manifest import Clip, read_clips, split_by_speaker
 from kws.data.pool import PoolConfig, Speaker, speak_pool, take_from_recording
 from kws.data.synth import Split, VoiceConfig
@@ -42,12 +43,21 @@ class Sounds:
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the user's recordings are; None where he has none."""
+    """Where the user's recordings are; None where he has none.
+
+    Attributes:
+        positives: of the phrase.
+        negatives: of other speech.
+        noise: of noise.
+        rir: of rooms.
+        learned: of the phrase, which the head that training starts from has learned: never held out.
+    """
 
     positives: Path | str | None = None
     negatives: Path | str | None = None
     noise: Path | str | None = None
     rir: Path | str | None = None
+    learned: Path | str | None = None
 
 
 def gather_sounds(
@@ -83,11 +93,16 @@ def gather_sounds(
         training.noises, validation.noises = (
             [clip.path for clip in part] for part in _split(read_clips(folders.noise), rng)
         )
+    learned = [] if folders.learned is None else list(read_takes(read_clips(folders.learned), warn).values())
+    held_in: list[np.ndarray] = []
+    held_out: list[np.ndarray] = []
     if folders.positives is not None:
-        held_in, held_out = _read_split(folders.positives, rng, warn, MIN_HELD_OUT)
-        for sounds, recordings in ((training, held_in), (validation, held_out)):
-            sounds.speakers += [Speaker([take_from_recording(waveform)], [], []) for waveform in recordings]
-            sounds.num_recorded = len(recordings)
+        known = {waveform.tobytes() for waveform in learned}
+        parts = _read_split(folders.positives, rng, warn, MIN_HELD_OUT, read_takes)
+        held_in, held_out = ([clip for clip in part if clip.tobytes() not in known] for part in parts)
+    for sounds, recordings in ((training, learned + held_in), (validation, held_out)):
+        sounds.speakers += [Speaker([take_from_recording(waveform)], [], []) for waveform in recordings]
+        sounds.num_recorded = len(recordings)
     return training, validation
 
 
@@ -97,11 +112,37 @@ def _split(clips: list[Clip], rng: np.random.Generator, min_held_out: int = 2) -
     return split_by_speaker(clips, VALIDATION_SHARE, rng)
 
 
+def read_takes(clips: list[Clip], warn: Callable[[str], object]) -> dict[Path, np.ndarray]:
+    """Returns the recordings of a phrase among `clips` that can be read, by path.
+
+    Args:
+        clips: recordings, the phrase once in each.
+        warn: called with a line for each that is skipped, and for each fault of the others, with the measured value.
+
+    Raises:
+        AudioError: not one can be read.
+    """
+    waveforms = _read(clips, warn)
+    for path, waveform in waveforms.items():
+        levels = measure_speech(waveform)
+        for problem in levels.problems() if levels.speech_db >= SILENCE_DB else []:
+            warn(f"{path}: {problem}")
+    return waveforms
+
+
+def _read(clips: list[Clip], warn: Callable[[str], object]) -> dict[Path, np.ndarray]:
+    return dict(read_batch([clip.path for clip in clips], warn))
+
+
 def _read_split(
-    source: Path | str, rng: np.random.Generator, warn: Callable[[str], object], min_held_out: int = 2
+    source: Path | str,
+    rng: np.random.Generator,
+    warn: Callable[[str], object],
+    min_held_out: int = 2,
+    read: Callable[[list[Clip], Callable[[str], object]], dict[Path, np.ndarray]] = _read,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     held_in, held_out = _split(read_clips(source), rng, min_held_out)
-    waveforms = dict(read_batch([clip.path for clip in held_in + held_out], warn))
+    waveforms = read(held_in + held_out, warn)
     training, validation = (
         [waveforms[clip.path] for clip in part if clip.path in waveforms] for part in (held_in, held_out)
     )

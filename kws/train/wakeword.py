@@ -26,12 +26,15 @@ from kws.model.files import write_atomically
 from kws.model.head import Head
 from kws.model.pretrained import build_encoder
 from kws.model.settings import EncoderConfig, HeadConfig, TriggerConfig
+from kws.train.bank_frames import BankConfig, open_real_speech
 from kws.train.calibration import HeldOut, calibrate
 from kws.train.features import FeatureMaker, concatenate, one_thread_per_operation
 from kws.train.head_training import FrameSet, HeadTrainer, HeadTrainingConfig
 from kws.train.losses import LossConfig
 from kws.train.result import TrainedWakeWord, assemble, write_result
 from kws.train.sounds import Folders, Sounds, gather_sounds
+from kws.train.spliced import add_spliced, noted_in
+from kws.train.start import StartingPoint, open_start
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and their number."""
@@ -71,6 +74,7 @@ class WakeWordConfig:
     mix: MixConfig = field(default_factory=MixConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     training: HeadTrainingConfig = field(default_factory=HeadTrainingConfig)
+    bank: BankConfig = field(default_factory=BankConfig)
 
     def __post_init__(self) -> None:
         rate = self.false_alarms_per_hour
@@ -91,6 +95,7 @@ def train_wakeword(
     rir: Path | str | None = None,
     config: WakeWordConfig | Path | str | None = None,
     overrides: Sequence[str] = (),
+    start_from: Path | str | None = None,
     is_fresh: bool = False,
     progress: Progress = lambda stage, done, total: None,
     warn: Callable[[str], object] = lambda message: None,
@@ -108,6 +113,7 @@ def train_wakeword(
         rir: folder or manifest of room impulse responses.
         config: settings, or a TOML file of them.
         overrides: `"section.key=value"` changes to the config.
+        start_from: an artefact on the same encoder whose head is trained on; recordings kept in it are used again.
         is_fresh: start over, even if an interrupted run could go on.
         progress: called with (stage, done, total).
         warn: called with a message about each recording that is skipped or odd.
@@ -117,22 +123,29 @@ def train_wakeword(
         SynthesisError: no synthesiser, or the phrase can't be spoken.
         AudioError: a folder without usable audio.
         EncoderError: the encoder can't be found.
+        ArtefactError: `start_from` can't be read, or was made on another encoder.
     """
     settings = resolve_config(phrase, config, overrides)
-    folders = Folders(positives, negatives, noise, rir)
-    out = Path(out or slug(phrase))
-    work = _open_work_folder(out, settings, folders, is_fresh)
-    started = time.monotonic()
     encoder = build_encoder(settings.encoder)
     if not encoder.is_frozen:
         raise ConfigError("encoder.trainable_layers must be 0: the head is trained on cached frames")
+    start = open_start(start_from, encoder, settings.head)
+    folders = Folders(positives, negatives, noise, rir, start.clips)
+    out = Path(out or slug(phrase))
+    work = _open_work_folder(out, settings, folders, start, is_fresh)
+    started = time.monotonic()
     sounds = gather_sounds(settings.phrase, folders, settings.pool, settings.voices, settings.seed, progress, warn)
+    num_spliced = _add_spliced(sounds, settings, progress)
     maker = FeatureMaker(encoder, work, settings.seed)
+    real_speech = open_real_speech(settings.phrase, encoder, settings.bank, settings.seed)
     data = _training_frames(maker, sounds[0], settings, progress)
+    data = real_speech.joined_to_training(data, work, partial(progress, "adding real speech"))
     held_out = _held_out_frames(maker, sounds[1], settings, progress)
-    head, losses = _train_head(encoder, data, settings, work, progress)
+    held_out = real_speech.joined_to_held_out(held_out, work, partial(progress, "adding held-out real speech"))
+    head, losses = _train_head(encoder, data, settings, start, work, progress)
     calibrated = calibrate(head, held_out, settings.trigger, encoder.geometry.hop_s, settings.false_alarms_per_hour)
     wakeword = assemble(head, encoder, settings, sounds, calibrated, time.monotonic() - started)
+    wakeword = start.noted_in(real_speech.noted_in(noted_in(wakeword, num_spliced)))
     hop_s, threshold = encoder.geometry.hop_s, settings.trigger.threshold
     report = Report(settings.phrase, calibrated.points, calibrated.traces, hop_s, losses, threshold)
     write_result(out, wakeword, to_toml(settings), report)
@@ -156,15 +169,25 @@ def slug(phrase: str) -> str:
     return re.sub(r"\W+", "_", normalize(phrase)).strip("_")
 
 
-def _open_work_folder(out: Path, settings: WakeWordConfig, folders: Folders, is_fresh: bool) -> Path:
+def _open_work_folder(
+    out: Path, settings: WakeWordConfig, folders: Folders, start: StartingPoint, is_fresh: bool
+) -> Path:
     """Returns the folder of a run that may go on: emptied if it was another run's."""
     work = out / WORK_FOLDER
-    identity = to_toml(settings) + "".join(f"# {name}: {value}\n" for name, value in vars(folders).items())
+    sources = {**vars(folders), **({"start": start.sha256} if start.sha256 else {})}
+    identity = to_toml(settings) + "".join(f"# {name}: {value}\n" for name, value in sources.items())
     path = work / CONFIG_FILE
     if is_fresh or not path.is_file() or path.read_text(encoding="utf-8") != identity:
         shutil.rmtree(work, ignore_errors=True)
         write_atomically(path, identity.encode())
     return work
+
+
+def _add_spliced(sounds: tuple[Sounds, Sounds], settings: WakeWordConfig, progress: Progress) -> tuple[int, int]:
+    bank, pool = settings.bank, settings.pool
+    if not bank.speech:
+        return 0, 0
+    return add_spliced(sounds, settings.phrase, bank.speech, bank.num_spliced, pool, settings.seed, progress)
 
 
 def _composer(sounds: Sounds, settings: WakeWordConfig) -> WindowComposer:
@@ -197,12 +220,13 @@ def _held_out_frames(maker: FeatureMaker, sounds: Sounds, settings: WakeWordConf
 
 
 def _train_head(
-    encoder: Encoder, data: FrameSet, settings: WakeWordConfig, work: Path, progress: Progress
+    encoder: Encoder, data: FrameSet, settings: WakeWordConfig, start: StartingPoint, work: Path, progress: Progress
 ) -> tuple[Head, list[float]]:
     generator_state = torch.get_rng_state()
     torch.manual_seed(settings.seed)
     head = Head(encoder.dim, 1, settings.head, encoder.num_states)
     torch.set_rng_state(generator_state)
+    start.load_into(head)
     hop_s = encoder.geometry.hop_s
     trainer = HeadTrainer(head, data, settings.training, settings.loss, hop_s, settings.seed, work / "head.ckpt")
     with one_thread_per_operation():

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from kws import __version__
-from kws.cli_train import EVALUATE_EXAMPLES, TRAIN_EXAMPLES, evaluate, train
+from kws.cli.evaluate import COMMANDS as EVALUATE_COMMANDS
+from kws.cli.export import EXPORT_EXAMPLES, export
+from kws.cli.record import ENROL_EXAMPLES, RECORD_EXAMPLES, enrol, record
+from kws.cli.serve import DOCTOR_EXAMPLES, SERVE_EXAMPLES, doctor, serve
+from kws.cli.train import TRAIN_EXAMPLES, train
 from kws.errors import AudioError, ConfigError, KwsError, MicrophoneError
 
 if TYPE_CHECKING:
@@ -89,8 +93,14 @@ def _options(
     pass
 
 
+app.command(epilog=RECORD_EXAMPLES)(record)
+app.command(epilog=ENROL_EXAMPLES)(enrol)
 app.command(epilog=TRAIN_EXAMPLES)(train)
-app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
+app.command(epilog=EXPORT_EXAMPLES)(export)
+app.command(epilog=SERVE_EXAMPLES)(serve)
+app.command(epilog=DOCTOR_EXAMPLES)(doctor)
+for command, examples in EVALUATE_COMMANDS.items():
+    app.command(epilog=examples)(command)
 
 
 @app.command(
@@ -115,6 +125,7 @@ def detect(
     from kws.terminal import file_progress
 
     paths, skipped = expand_folders(files), []
+    notes: list[str] = []
     check_format(format.value, paths)
     detector = _load([model, *more_models], threshold)
     with file_progress() as progress:
@@ -122,12 +133,15 @@ def detect(
         for path in paths:
             progress.reset(task, description=path.name, total=stated_duration_s(path))
             try:
-                for detection in detect_file(detector, path, lambda heard_s: progress.update(task, completed=heard_s)):
+                heard = detect_file(
+                    detector, path, lambda heard_s: progress.update(task, completed=heard_s), notes.append
+                )
+                for detection in heard:
                     print(FORMATS[format.value](detection, path), flush=True)
             except AudioError as error:
                 skipped.append(str(error))
-    for message in skipped:
-        typer.echo(f"skipped: {message}", err=True)
+    for message in [*(f"warning: {note}" for note in notes), *(f"skipped: {message}" for message in skipped)]:
+        typer.echo(message, err=True)
     if skipped:
         typer.echo(f"{len(skipped)} of {len(paths)} files could not be read", err=True)
     if len(skipped) == len(paths):

@@ -21,7 +21,7 @@ from kws.audio.io import write_audio
 from kws.cli import main
 from kws.model.artefact import WakeWord
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["train", "evaluate", "detect", "listen", "synth", "devices", "models", "version"]
 
 

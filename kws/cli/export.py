@@ -1,4 +1,4 @@
-"""The command that writes an encoder's ONNX graphs; `kws/cli.py` registers it."""
+"""The command that writes an encoder's ONNX graphs; `app.py` registers it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,179 @@
+"""What an enrolment leaves: a threshold set on synthetic speech, and an artefact that says what was not measured."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import expit, logit
+
+from kws.config import to_dict
+from kws.data.pool import Take
+from kws.detect.trigger import smooth
+from kws.evaluate.metrics import count_firings, poisson_interval
+from kws.model.artefact import Keyword, WakeWord
+from kws.model.encoder import Encoder
+from kws.model.head import Head
+from kws.model.settings import TriggerConfig
+from kws.train.calibration import head_logits
+from kws.train.head_training import FrameSet
+from kws.train.losses import NEGATIVE
+from kws.train.result import versions
+from kws.train.wakeword import WakeWordConfig
+
+PEAK_S = 1.0
+"""Held-out audio is cut into pieces of this length, in seconds; the highest score of each is a peak."""
+TAIL_SHARE = 0.3
+"""Share of the peaks, the highest, to which the tail is fitted."""
+MAX_MISSED_SHARE = 0.1
+"""Share of its own training windows that a threshold may miss at most, whatever the false alarms."""
+NOT_MEASURED = (
+    "misses: every recording was learned from, none was held out",
+    "false alarms on people's speech: the speech that must not fire was synthetic",
+)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What an enrolment made.
+
+    Attributes:
+        path: folder of the artefact.
+        wakeword: the artefact itself.
+    """
+
+    path: Path
+    wakeword: WakeWord
+
+
+def calibrate_enrolled(
+    head: Head, data: FrameSet, quiet: np.ndarray, settings: WakeWordConfig, hop_s: float
+) -> dict[str, Any]:
+    """Shifts the bias of `head` in place so that the trigger's threshold suits, and returns what was measured.
+
+    A minute or two can't show a rate an hour: the tail of the peaks is carried on as an exponential to the one that
+    `settings` ask for. The threshold stays where the head's own training windows still fire.
+
+    Args:
+        head: trained.
+        data: what it was trained on.
+        quiet: (num_windows, num_frames, dim) frames of held-out audio without the phrase.
+        settings: the rate aimed at, and the trigger.
+        hop_s: seconds between two frames.
+
+    Source: peaks over a threshold, Pickands 1975, with the exponential tail of Gumbel's domain.
+    """
+    trigger = settings.trigger
+    positives = data.frames[data.end_frames != NEGATIVE]
+    peaks = np.array([_smoothed(logits, trigger).max() for logits in head_logits(head, positives)])
+    others = head_logits(head, quiet)
+    tail = _tail_level(np.concatenate([_peaks(_smoothed(logits, trigger), hop_s) for logits in others]), settings)
+    own = float(np.quantile(peaks, MAX_MISSED_SHARE))
+    shift = float(logit(np.clip(trigger.threshold, 1e-6, 1 - 1e-6))) - min(tail, own)
+    with torch.no_grad():
+        head.output.bias.add_(shift)
+    num_alarms = sum(count_firings(expit(logits + shift), trigger, hop_s) for logits in others)
+    hours = sum(map(len, others)) * hop_s / 3600
+    return {
+        "measured_on": "sentences of held-out synthetic voices in noise",
+        "num_false_alarms": num_alarms,
+        "hours": round(hours, 4),
+        "false_alarms_per_hour_interval": poisson_interval(num_alarms, hours),
+        "target_false_alarms_per_hour": settings.false_alarms_per_hour,
+        "is_target_in_reach": tail <= own,
+        "training_windows_with_the_phrase": len(peaks),
+        "training_windows_missed": int(np.sum(peaks + shift < logit(trigger.threshold))),
+        "not_measured": list(NOT_MEASURED),
+    }
+
+
+def describe(
+    head: Head,
+    encoder: Encoder,
+    settings: WakeWordConfig,
+    takes: list[Take],
+    measured: dict[str, Any],
+    duration_s: float,
+) -> WakeWord:
+    """Returns the artefact of an enrolled head."""
+    length_s = round(float(np.median([take.end_s for take in takes])), 2)
+    details: dict[str, Any] = {
+        "created": date.today().isoformat(),
+        "method": "enrolment",
+        "seed": settings.seed,
+        "duration_s": round(duration_s, 1),
+        "made_from": {
+            "recordings_of_the_phrase": len(takes),
+            "synthetic_voices": settings.pool.num_voices,
+            "held_out_synthetic_voices": settings.pool.num_validation_voices,
+        },
+        "metrics": measured,
+        "versions": versions(),
+        "data_licences": [
+            "recordings: given by the user, under his own terms",
+            "synthetic speech: made on this machine by this run",
+        ],
+        "config": to_dict(settings),
+    }
+    return WakeWord(
+        keywords=(Keyword(settings.phrase, length_s, settings.trigger),),
+        encoder=settings.encoder,
+        encoder_sha256=encoder.sha256,
+        dim=encoder.dim,
+        num_states=encoder.num_states,
+        head=settings.head,
+        weights={name: tensor.detach().numpy() for name, tensor in head.state_dict().items()},
+        details=details,
+    )
+
+
+def card(wakeword: WakeWord) -> str:
+    """Returns CARD.md: how few recordings it comes from, and what nobody has measured."""
+    details = wakeword.details
+    measured, made_from = details["metrics"], details["made_from"]
+    low, high = measured["false_alarms_per_hour_interval"]
+    not_measured = "\n".join(f"- {what}" for what in measured["not_measured"])
+    licences = "\n".join(f"- {licence}" for licence in details["data_licences"])
+    return f"""# Wake word "{wakeword.keywords[0].name}"
+
+Enrolled with `kws` on {details["created"]}, seed {details["seed"]}, from {made_from["recordings_of_the_phrase"]}
+recordings, in {details["duration_s"]:.0f} s on {platform.machine()}; encoder `{wakeword.encoder.name}` (SHA-256
+{wakeword.encoder_sha256[:16]}…). Other speech in its training was synthetic.
+
+## Measured
+On {measured["measured_on"]}: {measured["num_false_alarms"]} false alarms in {3600 * measured["hours"]:.0f} s (95 %
+interval {low:.2g}–{high:.2g} an hour). Of the windows that it was trained on, it misses
+{measured["training_windows_missed"]} of {measured["training_windows_with_the_phrase"]}.
+
+## Not measured
+{not_measured}
+
+Measure with `kws evaluate`; improve with `kws train PHRASE --from` this folder.
+
+## Data licences
+{licences}
+"""
+
+
+def _tail_level(peaks: np.ndarray, settings: WakeWordConfig) -> float:
+    """Returns the level that peaks exceed as often as `settings` allow false alarms."""
+    start = float(np.quantile(peaks, 1 - TAIL_SHARE))
+    scale = float(np.mean(peaks[peaks > start] - start)) if np.any(peaks > start) else 0.0
+    peaks_per_hour = TAIL_SHARE * 3600 / PEAK_S
+    return start + scale * float(np.log(max(1.0, peaks_per_hour / settings.false_alarms_per_hour)))
+
+
+def _peaks(logits: np.ndarray, hop_s: float) -> np.ndarray:
+    size = max(1, round(PEAK_S / hop_s))
+    return np.array([logits[start : start + size].max() for start in range(0, len(logits), size)])
+
+
+def _smoothed(logits: np.ndarray, trigger: TriggerConfig) -> np.ndarray:
+    """Returns `logits` averaged as the loss averages them, close to what the trigger makes of their scores."""
+    padded = np.pad(logits, (trigger.smoothing_frames - 1, 0), mode="edge")
+    return smooth(padded, trigger.smoothing_frames)
