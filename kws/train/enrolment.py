@@ -19,6 +19,7 @@ from kws.data.cuts import at_speeds, cut_phrase
 from kws.data.manifest import Clip, read_clips
 from kws.data.mix import NoiseSource
 from kws.data.pool import PoolConfig, Speaker, Take, take_from_recording
+from kws.data.splice import phone_classes
 from kws.data.synth import Split, draw_voice, speak
 from kws.data.text import normalize, random_sentence
 from kws.data.windows import Window, WindowComposer, WindowConfig
@@ -28,6 +29,8 @@ from kws.model.encoder import Encoder
 from kws.model.files import write_atomically
 from kws.model.head import Head
 from kws.model.pretrained import build_encoder
+from kws.model.streaming import StreamingEncoder
+from kws.train.bank_frames import BankConfig, BankFrames, RealSpeech, open_bank
 from kws.train.enrolled import Enrolled, calibrate_enrolled, card, describe
 from kws.train.features import encode, end_frame, one_thread_per_operation
 from kws.train.head_training import FrameSet, HeadTrainer, HeadTrainingConfig
@@ -60,6 +63,7 @@ SETTINGS = WakeWordConfig(
     pool=PoolConfig(num_voices=30, num_validation_voices=12, phrases=1, confusables=0, sentences=3),
     windows=WindowConfig(duration_s=2.0, num_positives=160, num_negatives=160, confusable=0.3),
     training=HeadTrainingConfig(epochs=16, rounds=3, batch_size=32, learning_rate=4e-3),
+    bank=BankConfig(num_windows=160),
     validation_windows=12,
     validation_window_s=10.0,
     false_alarms_per_hour=20.0,
@@ -121,13 +125,15 @@ def enrol(
     avoid = phrase or name
     training, held_out = (_talkers(own, split, settings, avoid, rng) for split in ("train", "validation"))
     progress("mixing", 0, 1)
-    data = _training_frames(encoder, own, training, settings)
+    real_speech = shipped_speech(encoder, phrase, settings)
+    data = _training_frames(encoder, own, training, real_speech, settings)
     quiet = _held_out_frames(encoder, held_out, settings)
     progress("mixing", 1, 1)
     head = _train_head(encoder, data, settings, partial(progress, "training"))
     measured = calibrate_enrolled(head, data, quiet, settings, encoder.geometry.hop_s)
     out = Path(out or slug(name))
     wakeword = describe(head, encoder, settings, takes, measured, time.monotonic() - started)
+    wakeword = real_speech.noted_in(wakeword)
     _write(out, wakeword, settings, recordings if keep_clips else {})
     return Enrolled(out, wakeword)
 
@@ -144,12 +150,13 @@ def resolve_settings(
     return replace(settings, phrase=name)
 
 
-def shipped_negatives(encoder: Encoder, num_frames: int) -> np.ndarray:
-    """Returns (num_windows, num_frames, dim) float16 frames of people's speech made by exactly this `encoder`.
-
-    None come with the package yet. A bank of them belongs here: enrolment adds what this returns to its negatives.
-    """
-    return np.zeros((0, num_frames, encoder.dim), np.float16)
+def shipped_speech(encoder: Encoder, phrase: str, settings: WakeWordConfig) -> RealSpeech:
+    """Returns the speech of the encoder's bank, all of it to train on; `phrase`, where it is known, is left out."""
+    bank = open_bank(encoder, settings.bank)
+    if bank is None or not isinstance(encoder, StreamingEncoder):
+        return RealSpeech(settings.bank, settings.seed)
+    bank = bank.without(phone_classes(phrase)) if phrase else bank
+    return RealSpeech(settings.bank, settings.seed, BankFrames(bank, encoder))
 
 
 def _read_recordings(clips: Sequence[Path | str], warn: Callable[[str], object]) -> dict[Path, np.ndarray]:
@@ -198,15 +205,18 @@ def _talkers(
 
 
 def _training_frames(
-    encoder: Encoder, own: list[Speaker], talkers: list[Speaker], settings: WakeWordConfig
+    encoder: Encoder, own: list[Speaker], talkers: list[Speaker], real_speech: RealSpeech, settings: WakeWordConfig
 ) -> FrameSet:
     composer = _composer([*own, *talkers], settings)
     positives = _frames(encoder, composer.positive, settings.windows.num_positives, settings.seed, 1)
     compose = partial(composer.negative, duration_s=PIECES * settings.windows.duration_s)
     longer = _frames(encoder, compose, -(-settings.windows.num_negatives // PIECES), settings.seed, 2).frames
     num_frames = positives.frames.shape[1]
-    pieces = longer[:, : PIECES * num_frames].reshape(-1, num_frames, encoder.dim)
-    negatives = np.concatenate([pieces, shipped_negatives(encoder, num_frames)])
+    negatives = longer[:, : PIECES * num_frames].reshape(-1, num_frames, encoder.dim)
+    if real_speech.training is not None:
+        rng = np.random.default_rng([settings.seed, 4])
+        spoken = real_speech.training.windows(settings.bank.num_windows, num_frames, rng)
+        negatives = np.concatenate([negatives, spoken.frames])
     return FrameSet(
         np.concatenate([positives.frames, negatives]),
         np.concatenate([positives.end_frames, np.full(len(negatives), NEGATIVE, np.int64)]),

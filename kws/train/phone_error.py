@@ -14,14 +14,10 @@ from torch import nn
 
 from kws.data.alignment import BLANK, WORD_BOUNDARY, class_of, frame_labels
 from kws.frames import SAMPLE_RATE, FrameGeometry
-from kws.train.phone_model import PhoneModel
 from kws.train.speech_batches import SpeechCache
 
 SMOOTHING_FRAMES = 7
 """Frames averaged before the greedy choice in `smoothed_phone_error_rate`: frame-wise training flickers."""
-
-BLANK_OFFSETS = np.arange(0, 3.01, 0.25)
-"""What `balance_blank` tries, in nats."""
 
 
 @dataclass(frozen=True)
@@ -98,39 +94,6 @@ def measure_phones(
         smoothed_phone_error_rate=float(errors[1] / max(1, num_phones)),
         ctc_phone_error_rate=float(errors[2] / max(1, num_phones)),
     )
-
-
-def balance_blank(
-    model: PhoneModel, caches: Sequence[SpeechCache], minutes: float, block_frames: int, left_context_frames: int
-) -> float:
-    """Lowers the bias of CTC's blank in place by what makes the fewest phone errors on `caches`; returns by how much.
-
-    CTC that is trained for hours and not days drops far more phones than it inserts.
-
-    Args:
-        model: whose CTC output layer is changed.
-        caches: training speech, each weighing the same.
-        minutes: how much of each to measure.
-        block_frames: attention block.
-        left_context_frames: frames seen before the block.
-    """
-    rates = np.zeros(len(BLANK_OFFSETS))
-    for cache in caches:
-        errors, num_phones = np.zeros(len(BLANK_OFFSETS)), 0
-        for index in _every_nth(cache, minutes):
-            waveform = torch.from_numpy(cache.piece(index)[0])[None].to(model.ctc_output.weight.device)
-            with torch.inference_mode():
-                logits = model(waveform, block_frames, left_context_frames).ctc[0].float().cpu().numpy()
-            reference = [class_of(phone) for phone in cache.rows[index]["phones"].split()]
-            num_phones += len(reference)
-            for column, offset in enumerate(BLANK_OFFSETS):
-                lowered = logits - offset * np.eye(logits.shape[1])[BLANK]
-                errors[column] += edit_distance(reference, greedy_phones(lowered))
-        rates += errors / max(1, num_phones)
-    best = float(BLANK_OFFSETS[rates.argmin()])
-    with torch.no_grad():
-        model.ctc_output.bias[BLANK] -= best
-    return best
 
 
 def greedy_phones(log_probs: np.ndarray, smoothing: int = 1) -> list[int]:

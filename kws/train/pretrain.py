@@ -29,7 +29,7 @@ from kws.config import load_config, to_toml
 from kws.errors import ConfigError
 from kws.train.losses import ctc_loss
 from kws.train.optimisers import make_optimisers
-from kws.train.phone_error import PhoneScore, balance_blank, measure_phones
+from kws.train.phone_error import PhoneScore, measure_phones
 from kws.train.phone_model import Masking, PhoneLogits, PhoneModel
 from kws.train.pretrain_config import PretrainConfig
 from kws.train.speech_batches import SpeechBatch, SpeechBatches, SpeechCache
@@ -142,12 +142,6 @@ class Pretraining:
             for name in config.measure
         ]
 
-    def balance_blank(self) -> float:
-        """Lowers the blank of the averaged weights' CTC layer, as training speech asks for; returns by how much."""
-        config, caches = self.config, [cache for cache, _ in self.corpora()]
-        context = config.measure_block_frames, config.measure_left_context_frames
-        return balance_blank(self.average, caches, config.balance_minutes, *context)
-
     def save(self) -> None:
         """Writes the checkpoint, complete or not at all; only the main process does."""
         if not self.accelerator.is_main_process:
@@ -227,8 +221,6 @@ def pretrain(
             _train(run, writer)
         finally:  # Ctrl-C keeps what was learnt
             run.save()
-        if config.ctc_weight > 0 and config.balance_minutes > 0:
-            logger.info("blank lowered by %.2f nats", run.balance_blank())
         scores = _measure(run, writer)
     run.average.save(out / "encoder", has_ctc=config.ctc_weight > 0)
     return scores

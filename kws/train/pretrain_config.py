@@ -43,7 +43,6 @@ class PretrainConfig:
         average_decay: how slowly the averaged weights follow.
         ctc_weight: weight of the CTC loss beside the frame-wise one.
         ctc_from: share of the run after which it counts.
-        balance_minutes: how much of each training corpus to choose the level of CTC's blank on at the end; 0 leaves it.
         show_every: steps between two progress lines.
         save_every_minutes: between two checkpoints.
         measure_every_minutes: between two measurements.
@@ -77,7 +76,6 @@ class PretrainConfig:
     average_decay: float = 0.998
     ctc_weight: float = 0.0
     ctc_from: float = 0.8
-    balance_minutes: float = 2.0
     show_every: int = 20
     save_every_minutes: float = 5.0
     measure_every_minutes: float = 15.0

@@ -21,7 +21,7 @@ from kws.model.head import Head
 from kws.model.pretrained import load_encoder
 from kws.model.settings import HeadConfig
 from kws.train.enrolled import calibrate_enrolled
-from kws.train.enrolment import SETTINGS, enrol, resolve_settings, shipped_negatives
+from kws.train.enrolment import SETTINGS, enrol, resolve_settings, shipped_speech
 from kws.train.head_training import FrameSet
 from kws.train.start import open_start
 from kws.train.wakeword import WakeWordConfig, train_wakeword
@@ -226,10 +226,9 @@ def test_a_start_that_does_not_fit_is_refused(make_wakeword, tiny_encoder_folder
         open_start(tmp_path / "none", encoder, head)
 
 
-def test_shipped_negatives_fit_the_encoder(tiny_encoder_folder):
+def test_without_a_bank_there_is_no_shipped_speech(tiny_encoder_folder):
     encoder: Encoder = load_encoder(str(tiny_encoder_folder))
-    frames = shipped_negatives(encoder, 99)
-    assert (frames.shape[1:], frames.dtype) == ((99, encoder.dim), np.float16)
+    assert shipped_speech(encoder, "", SETTINGS).training is None
 
 
 def test_settings_are_checked():

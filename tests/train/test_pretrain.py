@@ -32,7 +32,7 @@ from kws.frames import SAMPLE_RATE, WAV2VEC2_GEOMETRY
 from kws.model.pretrained import load_encoder
 from kws.model.streaming import StreamingConfig, StreamingEncoder
 from kws.train.losses import ctc_loss
-from kws.train.phone_error import balance_blank, edit_distance, greedy_phones, measure_phones
+from kws.train.phone_error import edit_distance, greedy_phones
 from kws.train.phone_model import MaskingConfig, PhoneModel
 from kws.train.pretrain import Pretraining, pretrain
 from kws.train.pretrain_config import PretrainConfig
@@ -180,19 +180,6 @@ def test_an_export_starts_another_run_with_both_output_layers(encoder_folder: Pa
     assert torch.allclose(load_encoder(str(tmp_path)).output_layer.weight, model.ctc_output.weight, atol=2e-3)
     model.save(tmp_path, has_ctc=False)
     assert torch.allclose(load_encoder(str(tmp_path)).output_layer.weight, model.frame_output.weight, atol=2e-3)
-
-
-def test_the_blank_is_lowered_where_it_hides_phones(encoder_folder: Path, cache_folder: Path) -> None:
-    model, cache = PhoneModel.from_folder(encoder_folder).eval(), SpeechCache(cache_folder / "tones")
-    torch.nn.init.zeros_(model.ctc_output.weight)
-    with torch.no_grad():
-        model.ctc_output.bias.copy_(torch.full((NUM_CLASSES,), -9.0))
-        model.ctc_output.bias[BLANK], model.ctc_output.bias[1] = 1.1, 0.0
-    before = measure_phones(model, cache, model.geometry, None, 8, 64)
-    assert before.ctc_phone_error_rate == 1  # nothing but blanks
-    assert balance_blank(model, [cache], 1.0, 8, 64) == 1.25
-    assert measure_phones(model, cache, model.geometry, None, 8, 64).ctc_phone_error_rate < 1
-    assert float(model.ctc_output.bias[BLANK].detach()) == pytest.approx(1.1 - 1.25)
 
 
 def test_resuming_nothing_names_the_file(config: PretrainConfig, tmp_path: Path) -> None:
