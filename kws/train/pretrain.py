@@ -212,9 +212,22 @@ def pretrain(
     run = kind(config, out)
     if resume:
         run.load()
-    if not run.accelerator.is_main_process:
-        _train(run, None)
-        return []
+    try:
+        return _finish(run) if run.accelerator.is_main_process else _help(run)
+    finally:
+        run.accelerator.end_training()
+
+
+def _help(run: Pretraining) -> list[PhoneScore]:
+    """Trains along with the main process, and waits for it: a helper that ends earlier would take it down."""
+    _train(run, None)
+    run.accelerator.wait_for_everyone()
+    return []
+
+
+def _finish(run: Pretraining) -> list[PhoneScore]:
+    """Trains, measures and exports; returns the final scores."""
+    config, out = run.config, run.out
     (out / "config.toml").write_text(to_toml(config), encoding="utf-8")
     with SummaryWriter(str(out / "log")) as writer:
         try:
@@ -223,6 +236,7 @@ def pretrain(
             run.save()
         scores = _measure(run, writer)
     run.average.save(out / "encoder", has_ctc=config.ctc_weight > 0)
+    run.accelerator.wait_for_everyone()
     return scores
 
 
