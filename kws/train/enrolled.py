@@ -23,7 +23,7 @@ from kws.model.settings import TriggerConfig
 from kws.train.calibration import head_logits
 from kws.train.head_training import FrameSet
 from kws.train.losses import NEGATIVE
-from kws.train.result import versions
+from kws.train.result import make_wakeword, versions
 from kws.train.wakeword import WakeWordConfig
 
 PEAK_S = 1.0
@@ -120,16 +120,8 @@ def describe(
         ],
         "config": to_dict(settings),
     }
-    return WakeWord(
-        keywords=(Keyword(settings.phrase, length_s, settings.trigger),),
-        encoder=settings.encoder,
-        encoder_sha256=encoder.sha256,
-        dim=encoder.dim,
-        num_states=encoder.num_states,
-        head=settings.head,
-        weights={name: tensor.detach().numpy() for name, tensor in head.state_dict().items()},
-        details=details,
-    )
+    keyword = Keyword(settings.phrase, length_s, settings.trigger)
+    return make_wakeword(keyword, head, encoder, settings, details)
 
 
 def card(wakeword: WakeWord) -> str:

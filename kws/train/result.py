@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -62,9 +62,16 @@ def assemble(
         "data_licences": _licences(sounds),
         "config": to_dict(settings),
     }
+    return make_wakeword(keyword, head, encoder, settings, details)
+
+
+def make_wakeword(
+    keyword: Keyword, head: Head, encoder: Encoder, settings: WakeWordConfig, details: dict[str, Any]
+) -> WakeWord:
+    """Returns the artefact of `head`, which was trained on `encoder` with `settings`."""
     return WakeWord(
         keywords=(keyword,),
-        encoder=replace(settings.encoder),
+        encoder=settings.encoder,
         encoder_sha256=encoder.sha256,
         dim=encoder.dim,
         num_states=encoder.num_states,

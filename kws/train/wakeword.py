@@ -51,8 +51,8 @@ class WakeWordConfig:
     Attributes:
         phrase: the wake word as it is spoken.
         seed: of every random draw.
-        false_alarms_per_hour: rate on held-out audio that the threshold is chosen for. Most of it is synthetic speech, bent
-            and in noise without a pause, which fires far more often than people's talk: see recipes/wake-words.
+        false_alarms_per_hour: rate on held-out audio that the threshold is chosen for. Most of it is synthetic speech,
+            bent and in noise without a pause, which fires far more often than people's talk: see recipes/wake-words.
         validation_windows: held-out pieces of audio without the phrase, of `validation_window_s` each.
         validation_window_s: their length, in seconds.
         validation_positives: held-out windows with the phrase.

@@ -11,47 +11,25 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Outcome, Run, runner
 
 from kws.audio.io import write_audio
-from kws.cli import main
 from kws.model.artefact import WakeWord
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["train", "evaluate", "detect", "listen", "synth", "devices", "models", "version"]
 
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    output: str
-    messages: str
-
-    @property
-    def detections(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.output.splitlines()]
-
-
-Run = Callable[..., Outcome]
 MakeWakeWord = Callable[..., WakeWord]
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: object) -> Outcome:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_info:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Outcome(int(exit_info.value.code or 0), captured.out, captured.err)
-
-    return run
+    return runner(capsys)
 
 
 def start(*arguments: object, **options: object) -> subprocess.Popen[str]:

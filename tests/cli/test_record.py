@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from audio_system import pulse_null_sink
+from command_line import Run, runner
 
 from kws.audio.io import read_audio, write_audio
 from kws.audio.quality import measure_speech
-from kws.cli import main
 from kws.data.manifest import read_clips
 from kws.data.synth import draw_voice, speak
 from kws.frames import SAMPLE_RATE
@@ -27,29 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOM_DB = -65.0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    output: str
-    messages: str
-
-
-Run = Callable[..., Outcome]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Outcome:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_info:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Outcome(int(exit_info.value.code or 0), captured.out, captured.err)
-
-    return run
+    return runner(capsys)
 
 
 def phrase(level_db: float = -20.0, duration_s: float = 0.7) -> np.ndarray:
