@@ -1,4 +1,4 @@
-"""Losses: for wake words the maximum over frames (positives just after the end, negatives anywhere); for phones CTC."""
+"""Losses: for wake words the maximum over frames (positives just after the end, negatives anywhere); CTC for phones."""
 
 from __future__ import annotations
 
@@ -98,17 +98,3 @@ def ctc_loss(logits: Tensor, labels: Tensor) -> Tensor:
     frames = torch.full_like(lengths, labels.shape[1])
     log_probs = torch.log_softmax(logits, dim=-1).transpose(0, 1)  # (num_frames, batch, num_classes)
     return F.ctc_loss(log_probs, labels[is_start], frames, lengths, blank=0, zero_infinity=True)
-
-
-def consistency_loss(logits: Tensor) -> Tensor:
-    """Returns by how much two views of the same crops differ: the mean of both Kullback-Leibler divergences.
-
-    Source: Yao et al. 2024, CR-CTC, arXiv:2410.05101, eq. 4: each view learns from the other, held fixed.
-
-    Args:
-        logits: (batch, num_frames, num_classes) float32; the second half of the batch is the other view of the first.
-    """
-    first, second = torch.log_softmax(logits, dim=-1).chunk(2)
-    there = F.kl_div(first, second.detach(), reduction="none", log_target=True)
-    back = F.kl_div(second, first.detach(), reduction="none", log_target=True)
-    return (there + back).sum(dim=-1).mean() / 2

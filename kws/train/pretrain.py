@@ -27,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from kws.config import load_config, to_toml
 from kws.errors import ConfigError
-from kws.train.losses import consistency_loss, ctc_loss
+from kws.train.losses import ctc_loss
 from kws.train.optimisers import make_optimisers
 from kws.train.phone_error import PhoneScore, measure_phones
 from kws.train.phone_model import Masking, PhoneLogits, PhoneModel
@@ -125,9 +125,6 @@ class Pretraining:
         loss = functional.cross_entropy(frame_logits.transpose(1, 2), labels, label_smoothing=config.label_smoothing)
         if config.ctc_weight > 0 and self.progress >= config.ctc_from:
             loss = loss + config.ctc_weight * ctc_loss(logits.ctc.float(), labels)
-        if config.consistency_weight > 0:
-            disagreement = consistency_loss(frame_logits) + consistency_loss(logits.ctc.float())
-            loss = loss + config.consistency_weight * disagreement
         return loss, (frame_logits.detach().argmax(-1) == labels).float().mean()
 
     def measure(self) -> list[PhoneScore]:

@@ -43,7 +43,6 @@ class PretrainConfig:
         average_decay: how slowly the averaged weights follow.
         ctc_weight: weight of the CTC loss beside the frame-wise one.
         ctc_from: share of the run after which it counts.
-        consistency_weight: weight of what two views of a crop (`batches.views = 2`) disagree on.
         show_every: steps between two progress lines.
         save_every_minutes: between two checkpoints.
         measure_every_minutes: between two measurements.
@@ -77,7 +76,6 @@ class PretrainConfig:
     average_decay: float = 0.998
     ctc_weight: float = 0.0
     ctc_from: float = 0.8
-    consistency_weight: float = 0.0
     show_every: int = 20
     save_every_minutes: float = 5.0
     measure_every_minutes: float = 15.0
@@ -94,8 +92,6 @@ class PretrainConfig:
         check(self.minutes > 0, "minutes", self.minutes, "above 0")
         check(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "at least 1")
         check(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 to below 1")
-        is_paired = self.consistency_weight == 0 or self.batches.views == 2
-        check(is_paired, "consistency_weight", self.consistency_weight, "0 unless batches.views is 2")
         check(0 <= self.ctc_from <= 1, "ctc_from", self.ctc_from, "0 to 1")
 
     def check_speech(self) -> None:

@@ -39,8 +39,6 @@ class BatchConfig:
         clean_share_first: share of crops left clean at the first step.
         clean_share_last: share left clean from `hard_from_step` on.
         hard_from_step: step at which the audio is as hard as it gets.
-        views: how many times a crop is in the batch, each time augmented anew; view-major, so `tensor.chunk(views)`
-            gives the views of the same crops.
     """
 
     seed: int = 1
@@ -53,12 +51,9 @@ class BatchConfig:
     clean_share_first: float = 0.6
     clean_share_last: float = 0.2
     hard_from_step: int = 1000
-    views: int = 1
 
     def __post_init__(self) -> None:
         check(self.batch_size > 0, "batches.batch_size", self.batch_size, "at least 1")
-        is_whole = self.views > 0 and self.batch_size % self.views == 0
-        check(is_whole, "batches.views", self.views, "a divisor of batches.batch_size")
         check(self.crop_frames > 1, "batches.crop_frames", self.crop_frames, "at least 2")
         for key in ("speeds", "block_frames", "left_context_frames"):
             pair = getattr(self, key)
@@ -163,17 +158,15 @@ class SpeechBatches(torch.utils.data.IterableDataset):
         """Returns the batch of `step`, always the same one."""
         rng = np.random.default_rng((self._config.seed, step, self._process_index))
         config = self._config
-        crops = [self._crop(rng) for _ in range(config.batch_size // config.views)]
-        waveforms = [self._augment(waveform, rng, step) for _ in range(config.views) for waveform, _ in crops]
-        labels = [labels for _ in range(config.views) for _, labels in crops]
+        crops = [self._crop(rng, step) for _ in range(config.batch_size)]
         return SpeechBatch(
-            waveforms=torch.from_numpy(np.stack(waveforms)),
-            labels=torch.from_numpy(np.stack(labels)),
+            waveforms=torch.from_numpy(np.stack([waveform for waveform, _ in crops])),
+            labels=torch.from_numpy(np.stack([labels for _, labels in crops])),
             block_frames=int(rng.integers(config.block_frames[0], config.block_frames[1] + 1)),
             left_context_frames=int(rng.integers(config.left_context_frames[0], config.left_context_frames[1] + 1)),
         )
 
-    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _crop(self, rng: np.random.Generator, step: int) -> tuple[np.ndarray, np.ndarray]:
         config, num_frames = self._config, self._config.crop_frames
         num_samples = self._geometry.num_samples(num_frames)
         speed = draw(rng, config.speeds) if rng.random() < config.speed_probability else 1.0
@@ -181,14 +174,11 @@ class SpeechBatches(torch.utils.data.IterableDataset):
         jitter = int(rng.integers(STEP))
         samples, labels = self._fill(rng, -(-(needed + STEP) // STEP))
         waveform = play_at(samples[jitter : jitter + needed], speed, num_samples)
+        if self._spoiler is not None and rng.random() >= config.clean_share(step):
+            waveform = self._spoiler.spoil(waveform, rng, lambda: self._babble(rng, num_samples))
+        elif self._spoiler is not None:
+            waveform = self._spoiler.scale(waveform, rng)
         return waveform, frame_labels(labels, num_frames, self._geometry, offset=jitter, speed=speed)
-
-    def _augment(self, waveform: np.ndarray, rng: np.random.Generator, step: int) -> np.ndarray:
-        if self._spoiler is None:
-            return waveform
-        if rng.random() < self._config.clean_share(step):
-            return self._spoiler.scale(waveform, rng)
-        return self._spoiler.spoil(waveform, rng, lambda: self._babble(rng, len(waveform)))
 
     def _fill(self, rng: np.random.Generator, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns `num_steps` steps of speech; short utterances follow each other with small gaps."""

@@ -31,7 +31,7 @@ from kws.errors import ConfigError
 from kws.frames import SAMPLE_RATE, WAV2VEC2_GEOMETRY
 from kws.model.pretrained import load_encoder
 from kws.model.streaming import StreamingConfig, StreamingEncoder
-from kws.train.losses import consistency_loss, ctc_loss
+from kws.train.losses import ctc_loss
 from kws.train.phone_error import edit_distance, greedy_phones
 from kws.train.phone_model import MaskingConfig, PhoneModel
 from kws.train.pretrain import Pretraining, pretrain
@@ -280,28 +280,6 @@ def test_ctc_loss_is_small_where_the_frames_are_right() -> None:
     labels = torch.tensor([[0, 3, 3, 3, 0, 0, 8, 8, 4, 0]])
     right = torch.nn.functional.one_hot(labels, NUM_CLASSES).float() * 12
     assert ctc_loss(right, labels) < 0.05 < ctc_loss(torch.zeros_like(right), labels)
-
-
-def test_two_views_hold_the_same_crops_differently_augmented(config: PretrainConfig, cache_folder: Path) -> None:
-    corpora = [(SpeechCache(cache_folder / "tones"), 1.0)]
-    batch_config = BatchConfig(batch_size=6, crop_frames=40, views=2, clean_share_first=0.0, clean_share_last=0.0)
-    batch = SpeechBatches(corpora, WAV2VEC2_GEOMETRY, batch_config, Spoiler(SpoilConfig())).batch(3)
-    (first, second), (labels, same_labels) = batch.waveforms.chunk(2), batch.labels.chunk(2)
-    assert torch.equal(labels, same_labels)
-    assert not torch.allclose(first, second, atol=1e-3)
-
-
-def test_consistency_loss_is_the_mean_divergence_of_both_views() -> None:
-    probabilities = torch.tensor([[[0.5, 0.5]], [[0.9, 0.1]]])
-    logits = probabilities.log().requires_grad_()
-    there = 0.9 * np.log(0.9 / 0.5) + 0.1 * np.log(0.1 / 0.5)
-    back = 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)
-    loss = consistency_loss(logits)
-    assert loss.item() == pytest.approx((there + back) / 2, abs=1e-6)
-    loss.backward()
-    moved = (logits - 0.5 * logits.grad).softmax(-1)
-    assert abs(moved[0, 0, 0] - moved[1, 0, 0]) < 0.4  # they come closer
-    assert consistency_loss(logits[:1].repeat(2, 1, 1)).item() == 0
 
 
 def test_mix_gives_the_ratio_asked_for() -> None:
