@@ -12,6 +12,7 @@ from scipy.fft import irfft, next_fast_len
 
 from kws.audio.io import find_audio, read_audio
 from kws.config import check
+from kws.data.noises import made_noise
 from kws.errors import AudioError
 from kws.frames import SAMPLE_RATE
 
@@ -30,6 +31,7 @@ class MixConfig:
         snr_db: (low, high) of the signal-to-noise ratio, drawn uniformly.
         clean_share: share of clips without noise.
         coloured_weight: how often noise is coloured, relative to the other weights.
+        made_weight: how often it is one of the sounds of `kws.data.noises`.
         babble_weight: how often it is babble, where there are clips for it.
         recorded_weight: how often it is a recording, where there are any.
         beta: (low, high) of the exponent of coloured noise, 0 white to 2 brown.
@@ -42,6 +44,7 @@ class MixConfig:
     snr_db: tuple[float, ...] = (0.0, 30.0)
     clean_share: float = 0.1
     coloured_weight: float = 1.0
+    made_weight: float = 0.0
     babble_weight: float = 1.0
     recorded_weight: float = 2.0
     beta: tuple[float, ...] = (0.0, 2.0)
@@ -53,7 +56,7 @@ class MixConfig:
             is_range = len(value) == 2 and low <= value[0] <= value[1] <= high
             check(is_range, key, value, f"two numbers, low and high, within {low}..{high}")
         check(0 <= self.clean_share <= 1, "clean_share", self.clean_share, "0..1")
-        for key in ("coloured_weight", "babble_weight", "recorded_weight"):
+        for key in ("coloured_weight", "made_weight", "babble_weight", "recorded_weight"):
             check(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
 
 
@@ -126,7 +129,7 @@ def coloured_noise(num_samples: int, beta: float, rng: np.random.Generator) -> n
 
 
 class NoiseSource:
-    """Draws noise: coloured, babble made of speech clips, or pieces of recordings.
+    """Draws noise: coloured, made, babble of speech clips, or pieces of recordings.
 
     Args:
         config: weights of the kinds and their ranges.
@@ -151,7 +154,7 @@ class NoiseSource:
         if paths and not self._recordings:
             raise AudioError(f"no audio files in {', '.join(map(str, paths))}; name a folder that holds recordings")
         self._recordings += [item for item in recordings if isinstance(item, np.ndarray) and len(item)]
-        weights = {"coloured": config.coloured_weight}
+        weights = {"coloured": config.coloured_weight, "made": config.made_weight}
         weights |= {"babble": config.babble_weight} if self._babble else {}
         weights |= {"recorded": config.recorded_weight} if self._recordings else {}
         check(sum(weights.values()) > 0, "noise weights", weights, "one above 0 among the kinds that are given")
@@ -174,6 +177,8 @@ class NoiseSource:
         if kind == "coloured":
             low, high = self._config.beta
             noise = coloured_noise(num_samples, float(rng.uniform(low, high)), rng)
+        elif kind == "made":
+            noise = made_noise(num_samples, rng)
         elif kind == "babble":
             noise = self._draw_babble(num_samples, rng)
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kws.audio.quality import measure_speech
 from kws.config import check
 from kws.data.negatives import near_misses, partial_phrases, swapped_phrases
 from kws.data.synth import Split, Synthesizer, Voice, VoiceConfig, draw_voice, speak
@@ -18,8 +19,8 @@ from kws.frames import SAMPLE_RATE
 MAX_FAILED_SHARE = 0.2
 """Share of utterances that may fail to be spoken (a voice without a phone) before that is an error."""
 
-LEVEL_HOP_S = 0.02
-LEVEL_MARGIN_S = 0.1
+MARGIN_S = 0.1
+"""Kept before and after the speech in a recording."""
 RUNNING_SHARE = 0.3
 """Share of the takes in which a sentence follows the phrase without a pause."""
 
@@ -148,20 +149,9 @@ def confusable_texts(phrase: str, rng: np.random.Generator) -> list[str]:
 
 
 def take_from_recording(waveform: np.ndarray) -> Take:
-    """Returns a recording of the phrase, cut to where its level says that somebody speaks.
-
-    The ends are where the level first and last rises halfway, in decibels, from the recording's floor to its peak, or
-    to within 25 dB of the peak, whichever is higher.
-    """
-    hop = round(LEVEL_HOP_S * SAMPLE_RATE)
-    num_hops = max(1, len(waveform) // hop)
-    levels = np.array([np.mean(waveform[i * hop : (i + 1) * hop].astype(np.float64) ** 2) for i in range(num_hops)])
-    levels_db = 10 * np.log10(levels + 1e-10)
-    peak_db = float(levels_db.max())
-    floor_db = float(np.percentile(levels_db, 10))
-    active = np.flatnonzero(levels_db >= max((peak_db + floor_db) / 2, peak_db - 25))
-    margin = round(LEVEL_MARGIN_S * SAMPLE_RATE)
-    start = max(0, int(active[0]) * hop - margin)
-    end = min(len(waveform), (int(active[-1]) + 1) * hop)
-    stop = min(len(waveform), end + margin)
-    return Take(waveform[start:stop], (end - start) / SAMPLE_RATE)
+    """Returns a recording of the phrase, cut to where `measure_speech` hears somebody speak, and a moment around it."""
+    levels = measure_speech(waveform)
+    margin = round(MARGIN_S * SAMPLE_RATE)
+    start, end = round(levels.start_s * SAMPLE_RATE), round(levels.end_s * SAMPLE_RATE)
+    first, stop = max(0, start - margin), min(len(waveform), end + margin)
+    return Take(waveform[first:stop], (end - first) / SAMPLE_RATE)

@@ -24,7 +24,7 @@ class PretrainConfig:
         measure_minutes: how much of each to measure; None for all.
         measure_block_frames: attention block in measuring.
         measure_left_context_frames: left context in measuring.
-        noise: manifest of noise clips; "" makes coloured noise only.
+        noise: manifest of noise clips; "" makes all noise.
         noise_folds: folds of it that may be heard.
         rooms: manifest of impulse responses; "" makes rooms only.
         spoiled: whether training audio is augmented.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kws.data.noises import made_noise
 from kws.errors import ConfigError
 from kws.frames import SAMPLE_RATE
 
@@ -32,6 +33,7 @@ class SpoilConfig:
         colour_db: largest deviation of that response.
         band_probability: share limited to a narrower band.
         noise_probability: share with noise.
+        made_share: share of the noise that is made, not recorded.
         babble_share: share of the noisy crops whose noise is other voices.
         snr_db: lowest and highest signal-to-noise ratio for noise.
         babble_snr_db: the same for voices.
@@ -47,6 +49,7 @@ class SpoilConfig:
     colour_db: float = 8.0
     band_probability: float = 0.15
     noise_probability: float = 0.65
+    made_share: float = 0.25
     babble_share: float = 0.3
     snr_db: tuple[float, ...] = (0.0, 25.0)
     babble_snr_db: tuple[float, ...] = (5.0, 25.0)
@@ -59,7 +62,7 @@ class Spoiler:
 
     Args:
         config: how often and how much.
-        noises: waveforms, each at least a second long, float32; without any, coloured noise is made.
+        noises: waveforms, each at least a second long, float32; without any, all noise is made.
         rooms: measured impulse responses, float32.
     """
 
@@ -113,8 +116,8 @@ class Spoiler:
         return np.fft.irfft(spectrum, size)[: len(waveform)].astype(np.float32)
 
     def _noise(self, rng: np.random.Generator, num_samples: int) -> np.ndarray:
-        if not self._noises or rng.random() < 0.15:
-            return coloured_noise(rng, num_samples)
+        if not self._noises or rng.random() < self._config.made_share:
+            return made_noise(num_samples, rng)
         noise = self._noises[rng.integers(len(self._noises))]
         if len(noise) < num_samples:
             return np.resize(np.roll(noise, -int(rng.integers(len(noise)))), num_samples)
@@ -184,15 +187,6 @@ def make_room(rng: np.random.Generator) -> np.ndarray:
     room *= np.float32(10 ** (-direct_to_late_db / 20) / max(float(np.sqrt(np.sum(room**2))), FLOOR))
     room[0] = 1.0
     return room
-
-
-def coloured_noise(rng: np.random.Generator, num_samples: int) -> np.ndarray:
-    """Returns noise whose power falls by 0 to 9 dB an octave, (num_samples,) float32."""
-    size = _fast_length(num_samples)
-    spectrum = np.fft.rfft(rng.standard_normal(size).astype(np.float32))
-    slope = rng.uniform(0.0, 1.5)
-    spectrum /= np.maximum(np.arange(len(spectrum)), 20) ** slope
-    return np.fft.irfft(spectrum, size)[:num_samples].astype(np.float32)
 
 
 def mu_law(waveform: np.ndarray) -> np.ndarray:
