@@ -181,6 +181,12 @@ class RealSpeech:
 def open_real_speech(phrase: str, encoder: Encoder, config: BankConfig, seed: int) -> RealSpeech:
     """Returns the bank's speech that doesn't hold the phrase, some speakers for training, others for the threshold.
 
+    Args:
+        phrase: as it is spoken in English; all speech is kept where it is empty, since it isn't known.
+        encoder: whose bank it is.
+        config: how the bank is used.
+        seed: of the draw of speakers.
+
     Raises:
         EncoderError: the bank is damaged, or was made for other weights.
         SynthesisError: no eSpeak library to pronounce the phrase.
@@ -188,7 +194,7 @@ def open_real_speech(phrase: str, encoder: Encoder, config: BankConfig, seed: in
     bank = open_bank(encoder, config)
     if bank is None or not isinstance(encoder, StreamingEncoder):
         return RealSpeech(config, seed)
-    bank = bank.without(phone_classes(phrase))
+    bank = bank.without(phone_classes(phrase)) if phrase else bank
     parts = bank.split(config.held_out_share, np.random.default_rng([seed, SPLIT_STREAM]))
     training, held_out = (BankFrames(part, encoder) if len(part.starts) else None for part in parts)
     return RealSpeech(config, seed, training, held_out)

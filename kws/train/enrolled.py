@@ -1,4 +1,4 @@
-"""What an enrolment leaves: a threshold set on synthetic speech, and an artefact that says what was not measured."""
+"""What an enrolment leaves: a threshold set on held-out speech, and an artefact that says what was not measured."""
 
 from __future__ import annotations
 
@@ -32,10 +32,21 @@ TAIL_SHARE = 0.3
 """Share of the peaks, the highest, to which the tail is fitted."""
 MAX_MISSED_SHARE = 0.1
 """Share of its own training windows that a threshold may miss at most, whatever the false alarms."""
-NOT_MEASURED = (
-    "misses: every recording was learned from, none was held out",
-    "false alarms on people's speech: the speech that must not fire was synthetic",
-)
+MISSES_NOT_MEASURED = "misses: every recording was learned from, none was held out"
+SPEECH_NOT_MEASURED = "false alarms on people's speech: the speech that must not fire was synthetic"
+
+
+@dataclass(frozen=True)
+class QuietFrames:
+    """Held-out audio without the phrase.
+
+    Attributes:
+        frames: (num_windows, num_frames, dim) float16.
+        is_real: whether people speak in it.
+    """
+
+    frames: np.ndarray
+    is_real: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Enrolled:
 
 
 def calibrate_enrolled(
-    head: Head, data: FrameSet, quiet: np.ndarray, settings: WakeWordConfig, hop_s: float
+    head: Head, data: FrameSet, quiet: QuietFrames, settings: WakeWordConfig, hop_s: float
 ) -> dict[str, Any]:
     """Shifts the bias of `head` in place so that the trigger's threshold suits, and returns what was measured.
 
@@ -62,7 +73,7 @@ def calibrate_enrolled(
     Args:
         head: trained.
         data: what it was trained on.
-        quiet: (num_windows, num_frames, dim) frames of held-out audio without the phrase.
+        quiet: what nothing may fire on.
         settings: the rate aimed at, and the trigger.
         hop_s: seconds between two frames.
 
@@ -71,7 +82,7 @@ def calibrate_enrolled(
     trigger = settings.trigger
     positives = data.frames[data.end_frames != NEGATIVE]
     peaks = np.array([_smoothed(logits, trigger).max() for logits in head_logits(head, positives)])
-    others = head_logits(head, quiet)
+    others = head_logits(head, quiet.frames)
     tail = _tail_level(np.concatenate([_peaks(_smoothed(logits, trigger), hop_s) for logits in others]), settings)
     own = float(np.quantile(peaks, MAX_MISSED_SHARE))
     shift = float(logit(np.clip(trigger.threshold, 1e-6, 1 - 1e-6))) - min(tail, own)
@@ -80,7 +91,7 @@ def calibrate_enrolled(
     num_alarms = sum(count_firings(expit(logits + shift), trigger, hop_s) for logits in others)
     hours = sum(map(len, others)) * hop_s / 3600
     return {
-        "measured_on": "sentences of held-out synthetic voices in noise",
+        "measured_on": f"{'people' if quiet.is_real else 'synthetic voices'} that training never heard, in noise",
         "num_false_alarms": num_alarms,
         "hours": round(hours, 4),
         "false_alarms_per_hour_interval": poisson_interval(num_alarms, hours),
@@ -88,7 +99,7 @@ def calibrate_enrolled(
         "is_target_in_reach": tail <= own,
         "training_windows_with_the_phrase": len(peaks),
         "training_windows_missed": int(np.sum(peaks + shift < logit(trigger.threshold))),
-        "not_measured": list(NOT_MEASURED),
+        "not_measured": [MISSES_NOT_MEASURED, *([] if quiet.is_real else [SPEECH_NOT_MEASURED])],
     }
 
 
@@ -110,7 +121,6 @@ def describe(
         "made_from": {
             "recordings_of_the_phrase": len(takes),
             "synthetic_voices": settings.pool.num_voices,
-            "held_out_synthetic_voices": settings.pool.num_validation_voices,
         },
         "metrics": measured,
         "versions": versions(),
@@ -135,7 +145,7 @@ def card(wakeword: WakeWord) -> str:
 
 Enrolled with `kws` on {details["created"]}, seed {details["seed"]}, from {made_from["recordings_of_the_phrase"]}
 recordings, in {details["duration_s"]:.0f} s on {platform.machine()}; encoder `{wakeword.encoder.name}` (SHA-256
-{wakeword.encoder_sha256[:16]}…). Other speech in its training was synthetic.
+{wakeword.encoder_sha256[:16]}…).
 
 ## Measured
 On {measured["measured_on"]}: {measured["num_false_alarms"]} false alarms in {3600 * measured["hours"]:.0f} s (95 %

@@ -19,19 +19,18 @@ from kws.data.cuts import at_speeds, cut_phrase
 from kws.data.manifest import Clip, read_clips
 from kws.data.mix import NoiseSource
 from kws.data.pool import PoolConfig, Speaker, Take, take_from_recording
-from kws.data.splice import phone_classes
 from kws.data.synth import Split, draw_voice, speak
 from kws.data.text import normalize, random_sentence
 from kws.data.windows import Window, WindowComposer, WindowConfig
 from kws.errors import ConfigError, SynthesisError
+from kws.frames import SAMPLE_RATE
 from kws.model.artefact import WakeWord
 from kws.model.encoder import Encoder
 from kws.model.files import write_atomically
 from kws.model.head import Head
 from kws.model.pretrained import build_encoder
-from kws.model.streaming import StreamingEncoder
-from kws.train.bank_frames import BankConfig, BankFrames, RealSpeech, open_bank
-from kws.train.enrolled import Enrolled, calibrate_enrolled, card, describe
+from kws.train.bank_frames import BankConfig, RealSpeech, open_real_speech
+from kws.train.enrolled import Enrolled, QuietFrames, calibrate_enrolled, card, describe
 from kws.train.features import encode, end_frame, one_thread_per_operation
 from kws.train.head_training import FrameSet, HeadTrainer, HeadTrainingConfig
 from kws.train.losses import NEGATIVE
@@ -39,10 +38,13 @@ from kws.train.sounds import read_takes
 from kws.train.start import CLIPS_FOLDER
 from kws.train.wakeword import WakeWordConfig, slug
 
-NUM_RECORDINGS = (1, 50)
-"""Fewest and most recordings that are taken; with more, `kws train --positives` is the better tool."""
+NUM_RECORDINGS = (1, 1000)
+"""Fewest and most recordings that are taken."""
 FEW_RECORDINGS = 3
 """Below this, enrolment says that the result will be poor."""
+MANY_RECORDINGS = 10
+"""Above this, everything there is of in `SETTINGS` grows with the number of recordings, up to `MOST_GROWTH` times."""
+MOST_GROWTH = 8
 
 SPEEDS = (0.85, 1.18)
 """Range of the speeds at which each recording is heard too; tempo and pitch go together."""
@@ -118,19 +120,19 @@ def enrol(
     started = time.monotonic()
     settings = resolve_settings(name, config, overrides)
     recordings = _read_recordings(clips, warn)
+    settings = settings if config else grown(settings, len(recordings))
     encoder = build_encoder(settings.encoder)
     rng = np.random.default_rng([settings.seed, 0])
     takes = [take_from_recording(waveform) for waveform in recordings.values()]
     own = [_own_voice(take, rng) for take in takes]
-    avoid = phrase or name
-    training, held_out = (_talkers(own, split, settings, avoid, rng) for split in ("train", "validation"))
+    talkers = partial(_talkers, own, settings=settings, avoid=phrase or name, rng=rng)
     progress("mixing", 0, 1)
-    real_speech = shipped_speech(encoder, phrase, settings)
-    data = _training_frames(encoder, own, training, real_speech, settings)
-    quiet = _held_out_frames(encoder, held_out, settings)
+    real_speech = open_real_speech(phrase, encoder, settings.bank, settings.seed)
+    data = _training_frames(encoder, own, talkers("train"), real_speech, settings)
+    held_out = _held_out_frames(encoder, talkers, real_speech, settings)
     progress("mixing", 1, 1)
     head = _train_head(encoder, data, settings, partial(progress, "training"))
-    measured = calibrate_enrolled(head, data, quiet, settings, encoder.geometry.hop_s)
+    measured = calibrate_enrolled(head, data, held_out, settings, encoder.geometry.hop_s)
     out = Path(out or slug(name))
     wakeword = describe(head, encoder, settings, takes, measured, time.monotonic() - started)
     wakeword = real_speech.noted_in(wakeword)
@@ -150,13 +152,20 @@ def resolve_settings(
     return replace(settings, phrase=name)
 
 
-def shipped_speech(encoder: Encoder, phrase: str, settings: WakeWordConfig) -> RealSpeech:
-    """Returns the speech of the encoder's bank, all of it to train on; `phrase`, where it is known, is left out."""
-    bank = open_bank(encoder, settings.bank)
-    if bank is None or not isinstance(encoder, StreamingEncoder):
-        return RealSpeech(settings.bank, settings.seed)
-    bank = bank.without(phone_classes(phrase)) if phrase else bank
-    return RealSpeech(settings.bank, settings.seed, BankFrames(bank, encoder))
+def grown(settings: WakeWordConfig, num_recordings: int) -> WakeWordConfig:
+    """Returns `settings` with more voices and windows where there are more recordings to learn from."""
+    growth = min(MOST_GROWTH, max(1.0, num_recordings / MANY_RECORDINGS))
+    pool, windows, bank = settings.pool, settings.windows, settings.bank
+    return replace(
+        settings,
+        pool=replace(pool, num_voices=round(pool.num_voices * growth**0.5)),
+        windows=replace(
+            windows,
+            num_positives=round(windows.num_positives * growth),
+            num_negatives=round(windows.num_negatives * growth),
+        ),
+        bank=replace(bank, num_windows=round(bank.num_windows * growth)),
+    )
 
 
 def _read_recordings(clips: Sequence[Path | str], warn: Callable[[str], object]) -> dict[Path, np.ndarray]:
@@ -166,7 +175,7 @@ def _read_recordings(clips: Sequence[Path | str], warn: Callable[[str], object])
     if not fewest <= len(waveforms) <= most:
         raise ConfigError(
             f"{len(waveforms)} recordings were given; enrolment takes {fewest} to {most}. "
-            "With more, train: kws train PHRASE --positives FOLDER"
+            "With more, train with the typed phrase too: kws train PHRASE --positives FOLDER"
         )
     if len(waveforms) < FEW_RECORDINGS:
         warn(f"{len(waveforms)} recordings are few: expect misses and false alarms; record {FEW_RECORDINGS} to 10")
@@ -183,7 +192,7 @@ def _own_voice(take: Take, rng: np.random.Generator) -> Speaker:
 
 
 def _talkers(
-    own: list[Speaker], split: Split, settings: WakeWordConfig, avoid: str, rng: np.random.Generator
+    own: list[Speaker], split: Split, *, settings: WakeWordConfig, avoid: str, rng: np.random.Generator
 ) -> list[Speaker]:
     """Returns synthetic speakers who say anything but the phrase, the user's cuts thrown in."""
     num_voices = settings.pool.num_voices if split == "train" else settings.pool.num_validation_voices
@@ -223,11 +232,17 @@ def _training_frames(
     )
 
 
-def _held_out_frames(encoder: Encoder, talkers: list[Speaker], settings: WakeWordConfig) -> np.ndarray:
-    """Returns the frames of speech by voices that training never heard, without cuts: what the threshold is set on."""
+def _held_out_frames(
+    encoder: Encoder, talkers: Callable[[Split], list[Speaker]], real_speech: RealSpeech, settings: WakeWordConfig
+) -> QuietFrames:
+    """Returns the frames of speech by voices that training never heard: of people in the bank, else synthetic."""
+    num_frames = encoder.geometry.num_frames(round(settings.validation_window_s * SAMPLE_RATE))
+    if real_speech.held_out is not None and settings.bank.num_held_out:
+        rng = np.random.default_rng([settings.seed, 5])
+        return QuietFrames(real_speech.held_out.windows(settings.bank.num_held_out, num_frames, rng).frames, True)
     settings = replace(settings, windows=replace(settings.windows, confusable=0.0))
-    compose = partial(_composer(talkers, settings).negative, duration_s=settings.validation_window_s)
-    return _frames(encoder, compose, settings.validation_windows, settings.seed, 3).frames
+    compose = partial(_composer(talkers("validation"), settings).negative, duration_s=settings.validation_window_s)
+    return QuietFrames(_frames(encoder, compose, settings.validation_windows, settings.seed, 3).frames, False)
 
 
 def _composer(speakers: list[Speaker], settings: WakeWordConfig) -> WindowComposer:

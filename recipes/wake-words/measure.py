@@ -1,88 +1,187 @@
-"""Trains wake words from text alone and measures them on real recordings: misses at fixed false alarms an hour.
+"""Makes wake words from text, from recordings and from both, and measures them on people they never heard.
 
 Launch (from the repository, with the recordings described in README.md at DATA):
-    python recipes/wake-words/measure.py --data DATA --out runs/wake-words --words alexa computer jarvis
+    python recipes/wake-words/measure.py --data DATA --out runs/table --sources text 5 20 100 text+20 --seeds 3
+
+What is in `--out` already is not made again, so a stopped run goes on. All wake words are measured in one pass.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.progress import track
 
 import kws
+from kws.audio.io import read_audio
 from kws.data.manifest import Clip, read_clips
-from kws.evaluate.metrics import REPORTED_FALSE_ALARMS_PER_HOUR, point_at
-from kws.evaluate.protocol import NegativeScores, evaluate, score_negatives, score_positives
-from kws.evaluate.report import format_evaluation
+from kws.detect.detector import Detector
+from kws.evaluate.latency import arrivals_s, measure_latency, word_end_s
+from kws.evaluate.metrics import point_at
+from kws.evaluate.protocol import BACKGROUND_S, NegativeScores, evaluate, score_negatives, score_positives
+from kws.model.artefact import load_wakeword
+from kws.train.enrolment import enrol
 
 WORDS = ("alexa", "computer", "jarvis")
+RATES = (2.0, 1.0, 0.5)
+LATENCY_RATE = 0.5
+CLEAN = "clean"
 ADULT_AGE = 13
 TEST_FOLD = 4
 
 
+@dataclass(frozen=True)
+class Run:
+    """One wake word to make: `source` is "text", a number of recordings, or "text+" and one."""
+
+    word: str
+    source: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder, and the name of its keyword."""
+        return f"{self.word}-{self.source}-{self.seed}"
+
+    @property
+    def num_recordings(self) -> int:
+        """Recordings of the word that it learns from."""
+        count = self.source.removeprefix("text").removeprefix("+")
+        return int(count) if count else 0
+
+
 def main() -> None:
-    """Trains what is missing in `--out`, measures it, and prints and writes the table."""
+    """Makes what is missing in `--out`, measures it, and prints and writes the table."""
+    arguments = parse_arguments()
+    runs = [Run(*values) for values in product(arguments.words, arguments.sources, range(arguments.seeds))]
+    for run in runs:
+        if not (arguments.out / run.name / "wakeword.json").is_file():
+            make(run, arguments)
+    rows = measure(runs, arguments)
+    (arguments.out / arguments.results).write_text(json.dumps(rows, indent=1) + "\n")
+    print_table(rows)
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of recordings; see README.md")
     parser.add_argument("--out", type=Path, required=True, help="where wake words and results are written")
     parser.add_argument("--words", nargs="+", default=WORDS, help="which wake words")
-    parser.add_argument("--snr", nargs="*", type=float, default=[10.0], help="noise conditions beside clean, in dB")
+    parser.add_argument("--sources", nargs="+", default=["text"], help="text, a number of recordings, text+NUMBER")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each, with other draws")
+    parser.add_argument(
+        "--snr", nargs="*", type=float, default=[10.0, 5.0], help="noise conditions beside clean, in dB"
+    )
     parser.add_argument("--set", nargs="*", default=[], help="config overrides, section.key=value")
-    parser.add_argument("--real-negatives", action="store_true", help="train with real speech of other speakers too")
-    parser.add_argument("--num-recordings", type=int, default=0, help="real recordings of the word to train with")
     parser.add_argument("--backend", default="auto", help="what runs the encoder in measuring: auto, onnx, int8, torch")
-    arguments = parser.parse_args()
+    parser.add_argument("--results", default="results.json", help="name of the file of results in --out")
+    return parser.parse_args()
+
+
+def make(run: Run, arguments: argparse.Namespace) -> None:
+    """Trains or enrols `run` into the output folder."""
+    out, overrides = arguments.out / run.name, [*arguments.set, f"seed={run.seed}"]
+    clips = drawn_recordings(run, arguments.data)
+    print(run.name, flush=True)
+    if not run.source.startswith("text"):
+        enrol(run.word, [clip.path for clip in clips], out, phrase=run.word, overrides=overrides)
+        return
+    positives = write_manifest(arguments.out / f"{run.name}.jsonl", clips) if clips else None
+    kws.train(run.word, out, positives=positives, overrides=overrides)
+
+
+def drawn_recordings(run: Run, data: Path) -> list[Clip]:
+    """Returns the recordings that `run` learns from; the seed decides which, and more recordings hold fewer."""
+    clips = read_clips(data / f"wake-words/{run.word}/enrol.jsonl")
+    order = np.random.default_rng([run.seed, 1]).permutation(len(clips))
+    return [clips[index] for index in order[: run.num_recordings]]
+
+
+def measure(runs: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Returns what each of `runs` gives on the test recordings, all of them scored in one pass of the encoder."""
+    detector = load_all(runs, arguments)
+    tests = {word: read_clips(arguments.data / f"wake-words/{word}/test.jsonl") for word in WORDS}
+    speech = continuous_speech(arguments.data) | {f"recordings of {word}": clips for word, clips in tests.items()}
+    negatives = [score_negatives(detector, *item) for item in track(speech.items(), "speech without the words")]
+    rows = []
     for word in arguments.words:
-        if not (arguments.out / word / "wakeword.json").is_file():
-            train(word, arguments)
-    results = measure(arguments)
-    (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        conditions = {
+            name: score_positives(detector, tests[word], snr_db, noises(arguments.data) if snr_db else [], seed=0)
+            for name, snr_db in track([(CLEAN, None), *((f"{snr:g} dB", snr) for snr in arguments.snr)], word)
+        }
+        ends_s = [word_end_s(read_audio(clip.path)) for clip in tests[word]]
+        others = [scores for scores in negatives if scores.name != f"recordings of {word}"]
+        for run in runs:
+            if run.word == word:
+                rows.append(vars(run) | row_of(detector, run, conditions, others, ends_s))
+    return rows
 
 
-def train(word: str, arguments: argparse.Namespace) -> None:
-    """Trains `word` into the output folder."""
-    data, out = arguments.data, arguments.out
-    negatives = noise = positives = None
-    if arguments.real_negatives:
-        clips = read_clips(data / "librispeech-mini/train.jsonl") + read_clips(data / "speechocean762/train.jsonl")
-        negatives = write_manifest(out / "negatives.jsonl", clips)
-        noise = write_manifest(out / "noise.jsonl", noises(data, is_test=False))
-    if arguments.num_recordings:
-        enrol = read_clips(data / f"wake-words/{word}/enrol.jsonl")[: arguments.num_recordings]
-        positives = write_manifest(out / f"{word}-positives.jsonl", enrol)
-    kws.train(
-        word, out / word, positives=positives, negatives=negatives, noise=noise, overrides=arguments.set,
-        progress=lambda stage, done, total: print(f"\r{word}: {stage} {done}/{total}   ", end="", flush=True),
-    )  # fmt: skip
-    print()
+def load_all(runs: Sequence[Run], arguments: argparse.Namespace) -> Detector:
+    """Returns a detector of all `runs`, each keyword named as its run is."""
+    wakewords = []
+    for run in runs:
+        wakeword = load_wakeword(arguments.out / run.name)
+        wakewords.append(replace(wakeword, keywords=(replace(wakeword.keywords[0], name=run.name),)))
+    return Detector(wakewords, arguments.backend)
 
 
-def measure(arguments: argparse.Namespace) -> dict:
-    """Returns, and prints, what each wake word in the output folder gives on the test recordings."""
-    data, words = arguments.data, list(arguments.words)
-    detector = kws.load(*(arguments.out / word for word in words), backend=arguments.backend)
-    shared = [score_negatives(detector, name, clips) for name, clips in continuous_speech(data).items()]
-    tests = {word: read_clips(data / f"wake-words/{word}/test.jsonl") for word in WORDS}
-    others = {word: score_negatives(detector, f"recordings of '{word}'", clips) for word, clips in tests.items()}
-    results, rates = {}, {}
-    for word in words:
-        conditions = {"clean": score_positives(detector, tests[word], None, [], seed=0)}
-        for snr_db in arguments.snr:
-            scores = score_positives(detector, tests[word], snr_db, noises(data, is_test=True), seed=0)
-            conditions[f"{snr_db:g} dB"] = scores
-        negatives: list[NegativeScores] = shared + [scores for name, scores in others.items() if name != word]
-        evaluation = evaluate(detector, word, conditions, negatives)
-        results[word] = evaluation.to_dict()
-        print(format_evaluation(evaluation))
-        for name, curve in evaluation.curves.items():
-            for rate in REPORTED_FALSE_ALARMS_PER_HOUR:
-                rates.setdefault((name, rate), []).append(point_at(curve, rate).false_rejection_rate)
-    for (name, rate), missed in rates.items():
-        print(f"mean of {len(words)} words, {name} at {rate:g}/h: {np.mean(missed):.1%}")
-    return results
+def row_of(
+    detector: Detector,
+    run: Run,
+    conditions: dict[str, list[np.ndarray]],
+    negatives: Sequence[NegativeScores],
+    ends_s: Sequence[float | None],
+) -> dict[str, Any]:
+    """Returns counts, rates, hours and intervals of one run, and its latency at half a false alarm an hour."""
+    evaluation = evaluate(detector, run.name, conditions, negatives)
+    column = detector.keywords.index(run.name)
+    clips = [scores[:, column] for scores in conditions[CLEAN]]
+    latency = measure_latency(
+        clips,
+        [None if end_s is None else end_s + BACKGROUND_S for end_s in ends_s],
+        evaluation.trigger_at(point_at(evaluation.curves[CLEAN], LATENCY_RATE).threshold),
+        evaluation.hop_s,
+        arrivals_s(detector, max(map(len, clips))),
+    )
+    rates = {
+        name: {f"{rate:g}": point_at(curve, rate).to_dict() for rate in RATES}
+        for name, curve in evaluation.curves.items()
+    }
+    own = {name: point.to_dict() for name, point in evaluation.at_threshold.items()}
+    return {"at_false_alarms_per_hour": rates, "at_own_threshold": own, "latency": latency.to_dict()}
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Prints misses, the mean of the words: mean of the seeds (lowest and highest)."""
+    print("| source, condition | " + " | ".join(f"{rate:g} FA/h" for rate in RATES) + " | own threshold |")
+    print("|---" * (len(RATES) + 2) + "|")
+    for source in dict.fromkeys(row["source"] for row in rows):
+        chosen = [row for row in rows if row["source"] == source]
+        alarms = [row["at_own_threshold"][CLEAN]["false_alarms_per_hour"] for row in chosen]
+        for condition in chosen[0]["at_own_threshold"]:
+            points = [[row["at_false_alarms_per_hour"][condition][f"{rate:g}"] for row in chosen] for rate in RATES]
+            own = [row["at_own_threshold"][condition] for row in chosen]
+            cells = [_cell(chosen, column) for column in (*points, own)]
+            print(f"| {source}, {condition} | " + " | ".join(cells) + f", {np.mean(alarms):.1f} FA/h |")
+    medians, ninetieths = ([row["latency"][key] for row in rows] for key in ("median_s", "percentile_90_s"))
+    print(f"latency at {LATENCY_RATE:g} FA/h: median {np.median(medians):.2f} s, 90 % {np.median(ninetieths):.2f} s")
+
+
+def _cell(rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> str:
+    of_seed: dict[int, list[float]] = {}
+    for row, point in zip(rows, points):
+        of_seed.setdefault(row["seed"], []).append(point["false_rejection_rate"])
+    means = [float(np.mean(missed)) for missed in of_seed.values()]
+    spread = f" ({min(means):.1%}–{max(means):.1%})" if len(means) > 1 else ""
+    return f"{np.mean(means):.1%}{spread}"
 
 
 def continuous_speech(data: Path) -> dict[str, list[Clip]]:
@@ -97,14 +196,14 @@ def continuous_speech(data: Path) -> dict[str, list[Clip]]:
     }
 
 
-def noises(data: Path, is_test: bool) -> list[Clip]:
-    """Returns the noise recordings of the test fold, or of the others."""
+def noises(data: Path) -> list[Clip]:
+    """Returns the noise recordings of the test fold, which nothing is trained on."""
     manifest = data / "noise/all.jsonl"
     folds = [json.loads(line)["fold"] for line in manifest.read_text().splitlines()]
-    return [clip for clip, fold in zip(read_clips(manifest), folds) if (fold == TEST_FOLD) == is_test]
+    return [clip for clip, fold in zip(read_clips(manifest), folds) if fold == TEST_FOLD]
 
 
-def write_manifest(path: Path, clips: list[Clip]) -> Path:
+def write_manifest(path: Path, clips: Sequence[Clip]) -> Path:
     """Writes `clips` as a manifest and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"audio_filepath": str(clip.path.resolve()), "speaker": clip.speaker}) for clip in clips]

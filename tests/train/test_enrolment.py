@@ -16,12 +16,11 @@ from kws.data.synth import draw_voice, speak
 from kws.errors import ArtefactError, AudioError, ConfigError
 from kws.frames import SAMPLE_RATE
 from kws.model.artefact import load_wakeword
-from kws.model.encoder import Encoder
 from kws.model.head import Head
 from kws.model.pretrained import load_encoder
 from kws.model.settings import HeadConfig
-from kws.train.enrolled import calibrate_enrolled
-from kws.train.enrolment import SETTINGS, enrol, resolve_settings, shipped_speech
+from kws.train.enrolled import QuietFrames, calibrate_enrolled
+from kws.train.enrolment import SETTINGS, enrol, grown, resolve_settings
 from kws.train.head_training import FrameSet
 from kws.train.start import open_start
 from kws.train.wakeword import WakeWordConfig, train_wakeword
@@ -97,16 +96,13 @@ def test_odd_recordings_are_named_with_the_measured_value(overrides, folder, tak
     assert any("quiet.wav: too quiet: its speech is at -5" in line for line in warnings)
 
 
-def test_too_few_are_warned_of_and_too_many_or_none_refused(overrides, folder, tmp_path):
+def test_too_few_are_warned_of_and_too_many_or_none_refused(overrides, folder, tmp_path, monkeypatch):
     warnings = []
     enrol("lumos", [folder / "0.wav", folder / "1.wav"], tmp_path / "two", overrides=overrides, warn=warnings.append)
     assert any("2 recordings are few" in line for line in warnings)
-    many = tmp_path / "many.jsonl"
-    for index in range(52):
-        write_audio(tmp_path / f"many/{index}.wav", read_audio(folder / "0.wav"))
-    many.write_text("".join(f'{{"audio_filepath": "many/{index}.wav"}}\n' for index in range(52)))
-    with pytest.raises(ConfigError, match="52 recordings were given; enrolment takes 1 to 50"):
-        enrol("lumos", [many], tmp_path / "wake", overrides=overrides)
+    monkeypatch.setattr("kws.train.enrolment.NUM_RECORDINGS", (1, 3))
+    with pytest.raises(ConfigError, match="4 recordings were given; enrolment takes 1 to 3"):
+        enrol("lumos", [folder], tmp_path / "wake", overrides=overrides)
     (tmp_path / "broken.wav").write_bytes(b"not audio")
     with pytest.raises(AudioError, match="none of the files could be read"):
         enrol("lumos", [tmp_path / "broken.wav"], tmp_path / "wake", overrides=overrides)
@@ -141,7 +137,7 @@ def test_the_threshold_meets_the_rate_on_more_audio_of_the_same_kind(rate):
     positives = np.full((20, 100, 1), 60.0, np.float16)
     data = FrameSet(positives, np.full(20, 50, np.int64))
     settings = replace(SETTINGS, false_alarms_per_hour=rate)
-    measured = calibrate_enrolled(head, data, peaky(rng, 18), settings, hop_s=0.02)
+    measured = calibrate_enrolled(head, data, QuietFrames(peaky(rng, 18), True), settings, hop_s=0.02)
     assert measured["is_target_in_reach"] and measured["training_windows_missed"] == 0
     hours = 10.0
     peaks = rng.exponential(1.0, round(hours * 3600))  # one a second
@@ -153,7 +149,8 @@ def test_the_threshold_stays_where_the_recordings_fire():
     head = pass_on()
     positives = np.full((20, 100, 1), 1.5, np.float16)
     data = FrameSet(positives, np.full(20, 50, np.int64))
-    measured = calibrate_enrolled(head, data, peaky(np.random.default_rng(0), 6), SETTINGS, hop_s=0.02)
+    quiet = QuietFrames(peaky(np.random.default_rng(0), 6), is_real=True)
+    measured = calibrate_enrolled(head, data, quiet, SETTINGS, hop_s=0.02)
     assert not measured["is_target_in_reach"]
     assert measured["training_windows_missed"] <= 2
     assert measured["num_false_alarms"] > 0
@@ -226,9 +223,13 @@ def test_a_start_that_does_not_fit_is_refused(make_wakeword, tiny_encoder_folder
         open_start(tmp_path / "none", encoder, head)
 
 
-def test_without_a_bank_there_is_no_shipped_speech(tiny_encoder_folder):
-    encoder: Encoder = load_encoder(str(tiny_encoder_folder))
-    assert shipped_speech(encoder, "", SETTINGS).training is None
+def test_more_recordings_bring_more_of_everything_up_to_a_limit():
+    assert grown(SETTINGS, 5) == SETTINGS
+    twenty, hundred, thousand = (grown(SETTINGS, count) for count in (20, 100, 1000))
+    assert twenty.windows.num_positives == 2 * SETTINGS.windows.num_positives
+    assert twenty.bank.num_windows == 2 * SETTINGS.bank.num_windows
+    assert SETTINGS.pool.num_voices < twenty.pool.num_voices < hundred.pool.num_voices == thousand.pool.num_voices
+    assert thousand.windows.num_negatives == 8 * SETTINGS.windows.num_negatives
 
 
 def test_settings_are_checked():
@@ -243,8 +244,12 @@ def test_it_detects_takes_that_it_never_heard(takes, tmp_path):
     for index, take in enumerate(takes[:4]):
         write_audio(tmp_path / f"takes/{index}.wav", take)
     before_s = time.process_time()
-    detector = kws.load(enrol("lumos", [tmp_path / "takes"], tmp_path / "lumos").path)
+    enrolled = enrol("lumos", [tmp_path / "takes"], tmp_path / "lumos")
     assert time.process_time() - before_s < 40  # twice ten seconds of two cores: shared cores count more
+    metrics = enrolled.wakeword.details["metrics"]
+    assert metrics["measured_on"].startswith("people")
+    assert len(metrics["not_measured"]) == 1
+    detector = kws.load(enrolled.path)
     rng = np.random.default_rng(5)
     found = [bool(detections(detector, take)) for take in takes[4:]]
     assert sum(found) >= 3
