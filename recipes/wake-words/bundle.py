@@ -1,0 +1,106 @@
+"""Makes the wake words that come with the package, and measures each on people, for its card.
+
+Launch (from the repository, with the recordings described in README.md at DATA):
+    python recipes/wake-words/bundle.py --data DATA --out pretrained
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import CLEAN, WORDS, continuous_speech, noises, write_manifest
+
+import kws
+from kws.data.manifest import read_clips
+from kws.evaluate.protocol import Evaluation, evaluate, score_negatives, score_positives
+from kws.model.artefact import load_wakeword
+from kws.train.result import card
+from kws.train.wakeword import slug
+
+PHRASES = ("computer", "jarvis", "hey computer", "hey jarvis")
+LICENCE = "recordings of the phrase: Picovoice wake-word-benchmark (Apache-2.0)"
+SNR_DB = 10.0
+
+
+def main() -> None:
+    """Trains and measures every phrase into `--out`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of recordings; see README.md")
+    parser.add_argument("--out", type=Path, default=Path("pretrained"), help="folder of wake words")
+    parser.add_argument("--phrases", nargs="+", default=PHRASES)
+    arguments = parser.parse_args()
+    for phrase in arguments.phrases:
+        print(phrase, flush=True)
+        folder = train(phrase, arguments.data, arguments.out)
+        note(folder, measured_on_people(folder, phrase, arguments.data))
+
+
+def train(phrase: str, data: Path, out: Path) -> Path:
+    """Trains `phrase` from text, and from all recordings in `enrol` where there are some; returns its folder."""
+    folder, positives = out / slug(phrase), None
+    if phrase in WORDS:
+        positives = write_manifest(folder / "enrol.jsonl", read_clips(data / f"wake-words/{phrase}/enrol.jsonl"))
+    kws.train(phrase, folder, positives=positives, is_fresh=True)
+    for left in ("report", "log"):
+        shutil.rmtree(folder / left)
+    (folder / "enrol.jsonl").unlink(missing_ok=True)
+    return folder
+
+
+def measured_on_people(folder: Path, phrase: str, data: Path) -> Evaluation:
+    """Returns misses on `test` recordings of the phrase's last word, and false alarms on other people's speech.
+
+    The last word alone should be missed: half a phrase must not fire.
+    """
+    detector = kws.load(folder)
+    conditions: dict[str, list[np.ndarray]] = {CLEAN: []}
+    word = phrase.split()[-1]
+    if word in WORDS:
+        tests = read_clips(data / f"wake-words/{word}/test.jsonl")
+        conditions = {
+            name: score_positives(detector, tests, snr_db, noises(data) if snr_db else [], seed=0)
+            for name, snr_db in ((CLEAN, None), (f"{SNR_DB:g} dB", SNR_DB))
+        }
+    speech = continuous_speech(data)
+    for other in set(WORDS) - {word}:
+        speech[f"recordings of {other}"] = read_clips(data / f"wake-words/{other}/test.jsonl")
+    return evaluate(detector, phrase, conditions, [score_negatives(detector, *item) for item in speech.items()])
+
+
+def note(folder: Path, evaluation: Evaluation) -> None:
+    """Writes what was measured, and whose recordings were learned from, into the artefact in `folder` and its card."""
+    wakeword = load_wakeword(folder)
+    points = {name: point.to_dict() for name, point in evaluation.at_threshold.items()}
+    details = {**wakeword.details, "measured_on_people": points}
+    details["data_licences"] = [
+        LICENCE if licence.startswith("recordings:") else licence for licence in details["data_licences"]
+    ]
+    wakeword = replace(wakeword, details=details)
+    phrase = evaluation.keyword.split()
+    spoken = f"'{phrase[-1]}'" + (", half of the phrase, which must not fire" if len(phrase) > 1 else "")
+    wakeword.save(folder, card=card(wakeword) + people_section(points, spoken))
+
+
+def people_section(points: Mapping[str, Mapping[str, Any]], spoken: str) -> str:
+    """Returns the card's section on people, who said what `spoken` names."""
+    lines = ["", "## Measured on people", "By `recipes/wake-words/bundle.py`, at the same threshold:", ""]
+    for name, point in points.items():
+        if point["num_positives"]:
+            low, high = point["false_rejection_rate_interval"]
+            missed = f"{point['num_missed']} of {point['num_positives']} recordings of {spoken}"
+            lines.append(f"- {name}: did not fire in {missed} (95 % interval {low:.1%}–{high:.1%})")
+    alarms = points[CLEAN]
+    low, high = alarms["false_alarms_per_hour_interval"]
+    fired = f"{alarms['num_false_alarms']} false alarms in {alarms['hours']:.2f} h of other people's continuous speech"
+    lines.append(f"- {fired} (95 % interval {low:.2g}–{high:.2g} an hour)")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
