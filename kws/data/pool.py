@@ -10,8 +10,9 @@ import numpy as np
 from kws.audio.quality import measure_speech
 from kws.config import check
 from kws.data.negatives import near_misses, partial_phrases, swapped_phrases
-from kws.data.synth import Split, Synthesizer, Voice, VoiceConfig, draw_voice, speak
+from kws.data.synth import Speech, Split, Synthesizer, Voice, VoiceConfig, draw_voice, speak
 from kws.data.synth.speech import RATE_RANGE
+from kws.data.synth.timbre import Timbres, move
 from kws.data.text import normalize, random_sentence
 from kws.errors import SynthesisError
 from kws.frames import SAMPLE_RATE
@@ -24,6 +25,8 @@ MARGIN_S = 0.1
 RUNNING_SHARE = 0.3
 """Share of the takes in which a sentence follows the phrase without a pause."""
 
+Say = Callable[[str, Voice], Speech]
+
 
 @dataclass(frozen=True)
 class PoolConfig:
@@ -35,6 +38,7 @@ class PoolConfig:
         phrases: times each voice says the phrase.
         confusables: near misses, parts and swaps of the phrase that each voice says.
         sentences: other utterances of each voice.
+        timbre_share: share of the voices that get the timbre of a real person (`pretrained/timbres`).
     """
 
     num_voices: int = 500
@@ -42,11 +46,13 @@ class PoolConfig:
     phrases: int = 2
     confusables: int = 3
     sentences: int = 3
+    timbre_share: float = 0.8
 
     def __post_init__(self) -> None:
         for name in ("num_voices", "num_validation_voices", "phrases", "sentences"):
             check(1 <= getattr(self, name) <= 100_000, f"pool.{name}", getattr(self, name), "1 to 100000")
         check(0 <= self.confusables <= 100, "pool.confusables", self.confusables, "0 to 100")
+        check(0 <= self.timbre_share <= 1, "pool.timbre_share", self.timbre_share, "0 to 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +86,20 @@ def speak_pool(
     rng: np.random.Generator,
     synthesizers: list[Synthesizer] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    timbres: Timbres | None = None,
 ) -> list[Speaker]:
     """Returns `num_voices` speakers of `split`, each saying the phrase, what sounds like it, and other things.
+
+    Args:
+        phrase: the wake word.
+        num_voices: how many speakers.
+        split: which voices may speak.
+        config: how much each says.
+        voices: how far they are bent.
+        rng: of every draw.
+        synthesizers: in place of those found on this machine.
+        progress: called with (done, total) speakers.
+        timbres: of real people, for a share of the speakers.
 
     Raises:
         SynthesisError: no synthesiser, or the phrase can't be spoken.
@@ -94,7 +112,8 @@ def speak_pool(
         progress(len(speakers), num_voices)
         voice = draw_voice(rng, split, synthesizers, voices)
         try:
-            speakers.append(_speak(phrase, confusables, voice, config, rng, synthesizers))
+            say = mouth(voice, config, rng, timbres, synthesizers)
+            speakers.append(_speak(phrase, confusables, voice, config, rng, say))
         except SynthesisError:
             num_failed += 1
             if num_failed > MAX_FAILED_SHARE * num_voices + 5:
@@ -103,26 +122,33 @@ def speak_pool(
     return speakers
 
 
-def _speak(
-    phrase: str,
-    confusables: list[str],
+def mouth(
     voice: Voice,
     config: PoolConfig,
     rng: np.random.Generator,
-    synthesizers: list[Synthesizer] | None,
+    timbres: Timbres | None = None,
+    synthesizers: list[Synthesizer] | None = None,
+) -> Say:
+    """Returns what speaks a text in `voice`, now and then with the timbre of a real person."""
+    if timbres is None or voice.synthesizer != timbres.synthesizer or rng.random() >= config.timbre_share:
+        return lambda text, voice: speak(text, voice, synthesizers)
+    log_gains = timbres.draw(rng)
+    return lambda text, voice: move(speak(text, voice, synthesizers), log_gains)
+
+
+def _speak(
+    phrase: str, confusables: list[str], voice: Voice, config: PoolConfig, rng: np.random.Generator, say: Say
 ) -> Speaker:
     chosen = rng.permutation(len(confusables))[: config.confusables]
     sentences = [random_sentence(rng, 1, 10, avoid=phrase) for _ in range(config.sentences)]
     return Speaker(
-        [speak_phrase(phrase, voice, rng, synthesizers) for _ in range(config.phrases)],
-        [speak(confusables[index], voice, synthesizers).waveform for index in chosen],
-        [speak(sentence, voice, synthesizers).waveform for sentence in sentences],
+        [speak_phrase(phrase, voice, rng, say) for _ in range(config.phrases)],
+        [say(confusables[index], voice).waveform for index in chosen],
+        [say(sentence, voice).waveform for sentence in sentences],
     )
 
 
-def speak_phrase(
-    phrase: str, voice: Voice, rng: np.random.Generator, synthesizers: list[Synthesizer] | None = None
-) -> Take:
+def speak_phrase(phrase: str, voice: Voice, rng: np.random.Generator, say: Say = speak) -> Take:
     """Returns `phrase` spoken by `voice` at a drawn tempo and intonation, now and then running into a sentence.
 
     Raises:
@@ -132,11 +158,11 @@ def speak_phrase(
     low, high = RATE_RANGE
     voice = replace(voice, rate=float(np.clip(voice.rate * rng.uniform(0.9, 1.1), low, high)))
     if rng.random() < RUNNING_SHARE:
-        speech = speak(f"{text} {random_sentence(rng, 2, 6, avoid=phrase)}", voice, synthesizers)
+        speech = say(f"{text} {random_sentence(rng, 2, 6, avoid=phrase)}", voice)
         num_words = len(text.split())
         if len(speech.words) > num_words:
             return Take(speech.waveform, speech.words[num_words - 1].end_s)
-    speech = speak(text + str(rng.choice(["", ".", "!", "?", ","])), voice, synthesizers)
+    speech = say(text + str(rng.choice(["", ".", "!", "?", ","])), voice)
     return Take(speech.waveform, speech.duration_s)
 
 

@@ -14,6 +14,7 @@ from scipy.special import expit, logit
 
 from kws.config import to_dict
 from kws.data.pool import Take
+from kws.data.synth.timbre import Timbres
 from kws.detect.trigger import smooth
 from kws.evaluate.metrics import count_firings, poisson_interval
 from kws.model.artefact import Keyword, WakeWord
@@ -23,7 +24,7 @@ from kws.model.settings import TriggerConfig
 from kws.train.calibration import head_logits
 from kws.train.head_training import FrameSet
 from kws.train.losses import NEGATIVE
-from kws.train.result import make_wakeword, versions
+from kws.train.result import make_wakeword, synthesis_licences, versions
 from kws.train.wakeword import WakeWordConfig
 
 PEAK_S = 1.0
@@ -108,6 +109,7 @@ def describe(
     encoder: Encoder,
     settings: WakeWordConfig,
     takes: list[Take],
+    timbres: Timbres | None,
     measured: dict[str, Any],
     duration_s: float,
 ) -> WakeWord:
@@ -126,7 +128,7 @@ def describe(
         "versions": versions(),
         "data_licences": [
             "recordings: given by the user, under his own terms",
-            "synthetic speech: made on this machine by this run",
+            *synthesis_licences(timbres),
         ],
         "config": to_dict(settings),
     }

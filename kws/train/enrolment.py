@@ -18,8 +18,9 @@ from kws.config import check, load_config, to_toml
 from kws.data.cuts import at_speeds, cut_phrase
 from kws.data.manifest import Clip, read_clips
 from kws.data.mix import NoiseSource
-from kws.data.pool import PoolConfig, Speaker, Take, take_from_recording
-from kws.data.synth import Split, draw_voice, speak
+from kws.data.pool import PoolConfig, Speaker, Take, mouth, take_from_recording
+from kws.data.synth import Split, draw_voice
+from kws.data.synth.timbre import Timbres
 from kws.data.text import normalize, random_sentence
 from kws.data.windows import Window, WindowComposer, WindowConfig
 from kws.errors import ConfigError, SynthesisError
@@ -34,7 +35,7 @@ from kws.train.enrolled import Enrolled, QuietFrames, calibrate_enrolled, card, 
 from kws.train.features import encode, end_frame, one_thread_per_operation
 from kws.train.head_training import FrameSet, HeadTrainer, HeadTrainingConfig
 from kws.train.losses import NEGATIVE
-from kws.train.sounds import read_takes
+from kws.train.sounds import open_timbres, read_takes
 from kws.train.start import CLIPS_FOLDER
 from kws.train.wakeword import WakeWordConfig, slug
 
@@ -125,7 +126,8 @@ def enrol(
     rng = np.random.default_rng([settings.seed, 0])
     takes = [take_from_recording(waveform) for waveform in recordings.values()]
     own = [_own_voice(take, rng) for take in takes]
-    talkers = partial(_talkers, own, settings=settings, avoid=phrase or name, rng=rng)
+    timbres = open_timbres(settings.pool)
+    talkers = partial(_talkers, own, settings=settings, timbres=timbres, avoid=phrase or name, rng=rng)
     progress("mixing", 0, 1)
     real_speech = open_real_speech(phrase, encoder, settings.bank, settings.seed)
     data = _training_frames(encoder, own, talkers("train"), real_speech, settings)
@@ -134,7 +136,7 @@ def enrol(
     head = _train_head(encoder, data, settings, partial(progress, "training"))
     measured = calibrate_enrolled(head, data, held_out, settings, encoder.geometry.hop_s)
     out = Path(out or slug(name))
-    wakeword = describe(head, encoder, settings, takes, measured, time.monotonic() - started)
+    wakeword = describe(head, encoder, settings, takes, timbres, measured, time.monotonic() - started)
     wakeword = real_speech.noted_in(wakeword)
     _write(out, wakeword, settings, recordings if keep_clips else {})
     return Enrolled(out, wakeword)
@@ -192,18 +194,25 @@ def _own_voice(take: Take, rng: np.random.Generator) -> Speaker:
 
 
 def _talkers(
-    own: list[Speaker], split: Split, *, settings: WakeWordConfig, avoid: str, rng: np.random.Generator
+    own: list[Speaker],
+    split: Split,
+    *,
+    settings: WakeWordConfig,
+    timbres: Timbres | None,
+    avoid: str,
+    rng: np.random.Generator,
 ) -> list[Speaker]:
     """Returns synthetic speakers who say anything but the phrase, the user's cuts thrown in."""
     num_voices = settings.pool.num_voices if split == "train" else settings.pool.num_validation_voices
     cuts = [cut for speaker in own for cut in speaker.confusables]
+    timbres = timbres.part(split) if timbres else None
     talkers: list[Speaker] = []
     for _ in range(2 * num_voices):
         voice = draw_voice(rng, split, config=settings.voices)
         try:
-            sentences = [
-                speak(random_sentence(rng, 2, 10, avoid=avoid), voice).waveform for _ in range(settings.pool.sentences)
-            ]
+            say = mouth(voice, settings.pool, rng, timbres)
+            texts = [random_sentence(rng, 2, 10, avoid=avoid) for _ in range(settings.pool.sentences)]
+            sentences = [say(text, voice).waveform for text in texts]
         except SynthesisError:
             continue
         chosen = [cuts[int(rng.integers(len(cuts)))] for _ in range(CUTS_OF_A_TALKER)]

@@ -165,7 +165,7 @@ class Pretraining:
         """
         path = self.out / CHECKPOINT
         try:
-            state: dict[str, Any] = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
@@ -243,6 +243,8 @@ def _finish(run: Pretraining) -> list[PhoneScore]:
 def _train(run: Pretraining, writer: SummaryWriter | None) -> None:
     """Trains to the end; with a `writer`, as the main process has one, it shows, saves and measures on the way."""
     config, num_processes = run.config, run.accelerator.num_processes
+    if run.progress >= 1:
+        return
     ahead = 3 if config.workers else None
     batches = DataLoader(run.batches(), batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
     if run.step == 0 and writer:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kws.config import to_dict
+from kws.data.synth.timbre import Timbres
 from kws.evaluate.report import Report, write_report
 from kws.model.artefact import Keyword, WakeWord
 from kws.model.encoder import Encoder
@@ -71,7 +72,7 @@ def make_wakeword(
     """Returns the artefact of `head`, which was trained on `encoder` with `settings`."""
     return WakeWord(
         keywords=(keyword,),
-        encoder=settings.encoder,
+        encoder=encoder.settings,
         encoder_sha256=encoder.sha256,
         dim=encoder.dim,
         num_states=encoder.num_states,
@@ -126,6 +127,7 @@ def _counts(sounds: tuple[Sounds, Sounds]) -> dict[str, Any]:
     return {
         "synthetic_voices": len(training.speakers) - training.num_recorded,
         "held_out_synthetic_voices": len(validation.speakers) - validation.num_recorded,
+        "timbres_of_real_people": len(training.timbres.speakers) if training.timbres else 0,
         "recordings_of_the_phrase": training.num_recorded,
         "held_out_recordings_of_the_phrase": validation.num_recorded,
         "recordings_of_other_speech": len(training.background) + len(validation.background),
@@ -135,10 +137,17 @@ def _counts(sounds: tuple[Sounds, Sounds]) -> dict[str, Any]:
 
 
 def _licences(sounds: tuple[Sounds, Sounds]) -> list[str]:
-    licences = ["synthetic speech: made on this machine by this run"]
+    licences = synthesis_licences(sounds[0].timbres)
     if any(part.num_recorded or part.background or part.noises or part.rirs for part in sounds):
         licences.append("recordings: given by the user, under his own terms")
     return licences
+
+
+def synthesis_licences(timbres: Timbres | None) -> list[str]:
+    """Returns what to say of synthetic speech, and of the people whose `timbres` it was given."""
+    from_people = timbres.details.get("licences", []) if timbres else []
+    made = "synthetic speech: made on this machine by this run"
+    return [made, *(f"timbres of its voices: {licence}" for licence in from_people)]
 
 
 def versions() -> dict[str, str]:

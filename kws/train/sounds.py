@@ -14,9 +14,14 @@ from kws.audio.quality import SILENCE_DB, measure_speech
 from kws.data.manifest import Clip, read_clips, split_by_speaker
 from kws.data.pool import PoolConfig, Speaker, speak_pool, take_from_recording
 from kws.data.synth import Split, VoiceConfig
+from kws.data.synth.timbre import TIMBRES_FILE, Timbres, read_timbres
+from kws.model.files import pretrained_folder
 
 VALIDATION_SHARE = 0.2
 """Share of the user's recordings kept out of training; speakers and files never cross."""
+
+TIMBRES_FOLDER = "timbres"
+"""In `pretrained/`."""
 
 MIN_HELD_OUT = 10
 """With fewer recordings of the phrase than this, all of them are trained on."""
@@ -32,6 +37,7 @@ class Sounds:
         noises: files of recorded noise.
         rirs: room impulse responses.
         num_recorded: recordings of the phrase among `speakers`.
+        timbres: of real people, that were given to synthetic voices; None without.
     """
 
     speakers: list[Speaker] = field(default_factory=list)
@@ -39,6 +45,7 @@ class Sounds:
     noises: list[Path] = field(default_factory=list)
     rirs: list[np.ndarray] = field(default_factory=list)
     num_recorded: int = 0
+    timbres: Timbres | None = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,14 @@ def gather_sounds(
         (training, "train", pool.num_voices),
         (validation, "validation", pool.num_validation_voices),
     )
+    timbres = open_timbres(pool)
     for stream, (sounds, split, num_voices) in enumerate(splits):
         rng = np.random.default_rng([seed, stream])
         report = partial(progress, f"speaking ({split} voices)")
-        sounds.speakers = speak_pool(phrase, num_voices, split, pool, voices, rng, progress=report)
+        sounds.timbres = timbres.part(split) if timbres else None
+        sounds.speakers = speak_pool(
+            phrase, num_voices, split, pool, voices, rng, progress=report, timbres=sounds.timbres
+        )
     rng = np.random.default_rng([seed, 2])
     if folders.negatives is not None:
         training.background, validation.background = _read_split(folders.negatives, rng, warn)
@@ -104,6 +115,16 @@ def gather_sounds(
         sounds.speakers += [Speaker([take_from_recording(waveform)], [], []) for waveform in recordings]
         sounds.num_recorded = len(recordings)
     return training, validation
+
+
+def open_timbres(pool: PoolConfig) -> Timbres | None:
+    """Returns the timbres that come with the package, None where there are none or they are not to be used.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    path = pretrained_folder() / TIMBRES_FOLDER / TIMBRES_FILE
+    return read_timbres(path) if pool.timbre_share and path.is_file() else None
 
 
 def _split(clips: list[Clip], rng: np.random.Generator, min_held_out: int = 2) -> tuple[list[Clip], list[Clip]]:

@@ -232,6 +232,9 @@ def test_two_processes_train_as_one_on_both_their_batches(config: PretrainConfig
     assert together["step"] == alone.step == 3
     for name, value in alone.model.state_dict().items():
         assert torch.allclose(together["model"][name], value, atol=1e-4), name
+    resumed = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=300)
+    assert resumed.returncode == 0, resumed.stderr
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3, "it was at its end"
 
 
 def test_labels_follow_the_speed(cache_folder: Path) -> None:

@@ -1,0 +1,235 @@
+"""Timbres of real people for synthetic speech, whose spectral envelope is moved phone by phone to where a person's is.
+
+speech + its phones' times ──▶ short spectra ──▶ × exp(person's mean − synthesiser's mean, of the phone) ──▶ speech
+
+A timbre is 120 mean envelopes, three for each phone: who it was taken from can't be heard to say anything.
+
+Source: Stylianou, Cappé and Moulines 1998, "Continuous probabilistic transform for voice conversion", IEEE Transactions
+on Speech and Audio Processing 6(2), with phones for mixture components and means alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import ShortTimeFFT
+
+from kws.data.alignment import BLANK, PHONES, STEP, class_of
+from kws.data.synth.arpabet import from_espeak
+from kws.data.synth.speech import Segment, Speech
+from kws.data.synth.voices import Split
+from kws.errors import ConfigError, SynthesisError
+from kws.frames import SAMPLE_RATE
+
+TIMBRES_FILE = "timbres.safetensors"
+FORMAT = "kws-timbres-1"
+REMAKE = "make it again with recipes/timbres/make.py"
+
+STATES_OF_A_PHONE = 3
+"""Beginning, middle and end."""
+NUM_STATES = (len(PHONES) + 1) * STATES_OF_A_PHONE
+NUM_BANDS = 32
+LOWEST_HZ = 60.0
+WINDOW = 512
+SMOOTHING_STEPS = 2.0
+"""Standard deviation, in hundredths of a second, over which one phone's gains pass into the next one's."""
+MOST_GAIN = 2.5
+"""Largest change of amplitude, as a natural logarithm."""
+PRIOR_STEPS = 30.0
+"""Hundredths of a second of a state that weigh as much as what all speakers have in common."""
+FEWEST_STEPS = 1500
+"""Hundredths of a second of speech without which a speaker's timbre is not taken."""
+HELD_OUT_EVERY = 5
+"""Each fifth speaker's timbre is for held-out voices."""
+
+
+@dataclass(frozen=True, eq=False)
+class Timbres:
+    """Mean envelopes of speakers and of a synthesiser, as log amplitudes without loudness.
+
+    Attributes:
+        speakers: (num_speakers, NUM_STATES, NUM_BANDS) float32.
+        synthetic: (NUM_STATES, NUM_BANDS) float32.
+        synthesizer: whose means these are; only its speech is moved.
+        details: sources, licences, seed.
+    """
+
+    speakers: np.ndarray
+    synthetic: np.ndarray
+    synthesizer: str
+    details: dict[str, Any]
+
+    def part(self, split: Split) -> Timbres:
+        """Returns the speakers of `split`; no speaker is in both."""
+        is_held_out = np.arange(len(self.speakers)) % HELD_OUT_EVERY == 0
+        return replace(self, speakers=self.speakers[is_held_out if split == "validation" else ~is_held_out])
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Returns what `move` needs to give speech the timbre of one speaker: (NUM_STATES, NUM_BANDS) log gains."""
+        return self.speakers[int(rng.integers(len(self.speakers)))] - self.synthetic
+
+    def to_bytes(self) -> bytes:
+        """Returns the content of the file, envelopes in half precision."""
+        tensors = {name: getattr(self, name).astype(np.float16) for name in ("speakers", "synthetic")}
+        return save(tensors, {"format": FORMAT, "synthesizer": self.synthesizer, "details": json.dumps(self.details)})
+
+
+def read_timbres(path: Path) -> Timbres:
+    """Returns the timbres in the file at `path`.
+
+    Raises:
+        ConfigError: it is damaged or of another version.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).astype(np.float32) for name in ("speakers", "synthetic")}
+        details = json.loads(metadata["details"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ConfigError(f"{path} holds no timbres ({error}); {REMAKE}") from error
+    shapes = tensors["speakers"].shape[1:], tensors["synthetic"].shape
+    if metadata.get("format") != FORMAT or shapes != ((NUM_STATES, NUM_BANDS),) * 2 or not len(tensors["speakers"]):
+        raise ConfigError(f"{path} is {metadata.get('format')} with {shapes}, not {FORMAT}; {REMAKE}")
+    return Timbres(**tensors, synthesizer=metadata["synthesizer"], details=details)
+
+
+class EnvelopeSums:
+    """Envelopes of a speaker, summed by state, from which a timbre is made."""
+
+    def __init__(self) -> None:
+        self.sums = np.zeros((NUM_STATES, NUM_BANDS))
+        self.counts = np.zeros(NUM_STATES)
+
+    def add(self, waveform: np.ndarray, labels: np.ndarray) -> None:
+        """Takes in `waveform` (num_samples,) with the phone class of each hundredth of a second."""
+        levels = _transform().levels(waveform)[: len(labels)]
+        labels = labels[: len(levels)]
+        is_speech = labels != BLANK
+        if is_speech.any():
+            states = _states(labels)
+            np.add.at(self.sums, states, levels - levels[is_speech].mean())
+            np.add.at(self.counts, states, 1)
+
+    @property
+    def num_steps(self) -> float:
+        """Hundredths of a second of speech."""
+        return float(self.counts[STATES_OF_A_PHONE:].sum())
+
+
+def make_timbres(
+    speakers: Sequence[EnvelopeSums], synthetic: EnvelopeSums, synthesizer: str, details: dict[str, Any]
+) -> Timbres:
+    """Returns the timbres of those `speakers` who said enough; rarely heard states lean on all speakers' means.
+
+    Source: maximum a posteriori means, Gauvain and Lee 1994, eq. 25, around the common mean moved by the speaker's own.
+    """
+    total = sum(sums.counts for sums in speakers)
+    common = sum(sums.sums for sums in speakers) / np.maximum(total, 1)[:, None]
+    timbres = []
+    for one in speakers:
+        if one.num_steps < FEWEST_STEPS:
+            continue
+        counts = one.counts[:, None]
+        deviation = (one.sums - counts * common)[STATES_OF_A_PHONE:].sum(axis=0) / one.num_steps
+        timbres.append((one.sums + PRIOR_STEPS * (common + deviation)) / (counts + PRIOR_STEPS))
+    if not timbres:
+        raise ConfigError(f"no speaker with {FEWEST_STEPS / 100:g} s of speech; prepare more speech")
+    is_known = (synthetic.counts > 0) & (total > 0)
+    means = synthetic.sums / np.maximum(synthetic.counts, 1)[:, None]
+    synthetic_means = np.where(is_known[:, None], means, common)
+    return Timbres(np.array(timbres, np.float32), synthetic_means.astype(np.float32), synthesizer, details)
+
+
+def move(speech: Speech, log_gains: np.ndarray) -> Speech:
+    """Returns `speech`, as loud as before, with each phone's envelope moved by `log_gains` (NUM_STATES, NUM_BANDS)."""
+    transform = _transform()
+    spectra = transform.spectra(speech.waveform)
+    labels = phone_labels(speech.phones, len(spectra) - transform.num_before)
+    labels = np.pad(labels, (transform.num_before, 0), mode="edge")
+    gains = log_gains[_states(labels)]
+    is_speech = labels != BLANK
+    gains[~is_speech] = gains[is_speech].mean(axis=0) if is_speech.any() else 0.0
+    gains = np.clip(gaussian_filter1d(gains, SMOOTHING_STEPS, axis=0, mode="nearest"), -MOST_GAIN, MOST_GAIN)
+    moved = transform.waveform(spectra * np.exp(gains @ transform.between_bands), len(speech.waveform))
+    power, moved_power = (float(np.mean(np.square(signal, dtype=np.float64))) for signal in (speech.waveform, moved))
+    scaled = moved * np.float32(np.sqrt(power / max(moved_power, 1e-12)))
+    return replace(speech, waveform=np.clip(scaled, -1.0, 1.0).astype(np.float32))
+
+
+def phone_labels(phones: Sequence[Segment], num_steps: int) -> np.ndarray:
+    """Returns the phone class of each hundredth of a second from eSpeak's `phones`, 0 where there is none."""
+    labels = np.zeros(num_steps, np.int64)
+    for segment in phones:
+        try:
+            names = from_espeak(segment.label)
+        except SynthesisError:  # a sound that English lacks: it stays as it is
+            continue
+        edges = np.linspace(segment.start_s, segment.end_s, len(names) + 1) * SAMPLE_RATE / STEP
+        for name, start, end in zip(names, edges, edges[1:]):
+            labels[int(start) : int(end)] = class_of(name)
+    return labels
+
+
+def _states(labels: np.ndarray) -> np.ndarray:
+    """Returns (num_steps,) the state of each step: its phone's class and whether it begins, goes on or ends."""
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(labels)) + 1, [len(labels)]])
+    lengths = np.diff(edges)
+    place = np.arange(len(labels)) - np.repeat(edges[:-1], lengths)
+    thirds = place * STATES_OF_A_PHONE // np.repeat(np.maximum(lengths, 1), lengths)
+    return labels * STATES_OF_A_PHONE + thirds
+
+
+@lru_cache(maxsize=1)
+def _transform() -> _Transform:
+    return _Transform()
+
+
+class _Transform:
+    """Short spectra a hundredth of a second apart, their bands, and back."""
+
+    def __init__(self) -> None:
+        self._stft = ShortTimeFFT(np.hanning(WINDOW + 1)[:-1], hop=STEP, fs=SAMPLE_RATE)
+        self.num_before = -self._stft.p_min  # spectra centred before the first sample
+
+    def spectra(self, waveform: np.ndarray) -> np.ndarray:
+        """Returns (num_before + num_steps, num_bins); step i is centred on sample i × STEP."""
+        return self._stft.stft(waveform).T
+
+    def levels(self, waveform: np.ndarray) -> np.ndarray:
+        """Returns (num_steps, NUM_BANDS) log amplitudes."""
+        power = np.abs(self.spectra(waveform)[self.num_before :]) ** 2
+        return 0.5 * np.log(power @ self._into_bands + 1e-9)
+
+    def waveform(self, spectra: np.ndarray, num_samples: int) -> np.ndarray:
+        """Returns (num_samples,) samples of (num_steps, num_bins)."""
+        return self._stft.istft(spectra.T, k1=num_samples)
+
+    @cached_property
+    def _into_bands(self) -> np.ndarray:
+        """(num_bins, NUM_BANDS) weights of triangular bands, equally wide in mel, each with sum 1."""
+        mel, edges = self._mel
+        rising = (mel[:, None] - edges[:-2]) / np.diff(edges)[:-1]
+        falling = (edges[2:] - mel[:, None]) / np.diff(edges)[1:]
+        weights = np.maximum(0.0, np.minimum(rising, falling))
+        return weights / np.maximum(weights.sum(axis=0), 1e-9)
+
+    @cached_property
+    def between_bands(self) -> np.ndarray:
+        """(NUM_BANDS, num_bins) weights that interpolate between the centres of bands."""
+        mel, edges = self._mel
+        return np.stack([np.interp(mel, edges[1:-1], row) for row in np.eye(NUM_BANDS)])
+
+    @cached_property
+    def _mel(self) -> tuple[np.ndarray, np.ndarray]:
+        """The bins and the bands' edges in mel (O'Shaughnessy 1987: 2595 log10(1 + f / 700))."""
+        in_mel = [2595 * np.log10(1 + hz / 700) for hz in (self._stft.f, LOWEST_HZ, SAMPLE_RATE / 2)]
+        return in_mel[0], np.linspace(in_mel[1], in_mel[2], NUM_BANDS + 2)
