@@ -74,7 +74,7 @@ def make_wakeword(tiny_encoder_folder: Path) -> MakeWakeWord:
         keywords = tuple(Keyword(name, 0.3, trigger or TriggerConfig(refractory_s=0.2)) for name in names or ("tiny",))
         settings = EncoderConfig(name=str(tiny_encoder_folder), **encoder)  # type: ignore[arg-type]
         sha256 = sha256_of(tiny_encoder_folder / "model.safetensors")
-        head = head or HeadConfig(hidden=8, kernel=3, dilation=2)
+        head = head or HeadConfig(hidden=4, members=2, kernel=3, dilation=2)
         dim = TINY_CONFIG["hidden_size"] * num_states
         bare = WakeWord(keywords, settings, sha256, dim, num_states, head, {})
         generator = np.random.default_rng(seed)

@@ -38,7 +38,8 @@ class PoolConfig:
         phrases: times each voice says the phrase.
         confusables: near misses, parts and swaps of the phrase that each voice says.
         sentences: other utterances of each voice.
-        timbre_share: share of the voices that get the timbre of a real person (`pretrained/timbres`).
+        timbre_share: share of the voices that are moved towards the timbre of a real person (`pretrained/timbres`).
+        timbre_strength: least and most of the way that they are moved.
     """
 
     num_voices: int = 500
@@ -46,13 +47,17 @@ class PoolConfig:
     phrases: int = 2
     confusables: int = 3
     sentences: int = 3
-    timbre_share: float = 0.8
+    timbre_share: float = 0.5
+    timbre_strength: tuple[float, ...] = (0.3, 1.0)
 
     def __post_init__(self) -> None:
         for name in ("num_voices", "num_validation_voices", "phrases", "sentences"):
             check(1 <= getattr(self, name) <= 100_000, f"pool.{name}", getattr(self, name), "1 to 100000")
         check(0 <= self.confusables <= 100, "pool.confusables", self.confusables, "0 to 100")
         check(0 <= self.timbre_share <= 1, "pool.timbre_share", self.timbre_share, "0 to 1")
+        strength = self.timbre_strength
+        is_range = len(strength) == 2 and 0 <= strength[0] <= strength[1] <= 2
+        check(is_range, "pool.timbre_strength", strength, "two numbers, low and high, within 0..2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +137,7 @@ def mouth(
     """Returns what speaks a text in `voice`, now and then with the timbre of a real person."""
     if timbres is None or voice.synthesizer != timbres.synthesizer or rng.random() >= config.timbre_share:
         return lambda text, voice: speak(text, voice, synthesizers)
-    log_gains = timbres.draw(rng)
+    log_gains = timbres.draw(rng) * np.float32(rng.uniform(*config.timbre_strength))
     return lambda text, voice: move(speak(text, voice, synthesizers), log_gains)
 
 

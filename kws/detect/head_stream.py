@@ -23,18 +23,16 @@ class NumpyHeads:
     """
 
     def __init__(self, wakewords: Sequence[WakeWord]) -> None:
-        stacked = {name: _stack(wakewords, name) for name in wakewords[0].weights if not name.startswith("output.")}
-        self.config = wakewords[0].head
+        self.config, self._num_states = wakewords[0].head, wakewords[0].num_states
         self.num_keywords = sum(len(wakeword.keywords) for wakeword in wakewords)
-        self.num_heads, self._num_states = len(wakewords), wakewords[0].num_states
+        self.num_heads = len(wakewords) * self.config.num_members  # a member is a head of its own until the last layer
+        names = [name for name in wakewords[0].weights if not name.startswith("output.")]
+        stacked = {name: _stack(wakewords, name) for name in names}
         exponents = np.exp(stacked["state_weights"] - stacked["state_weights"].max(axis=1, keepdims=True))
         self._state_shares = exponents / exponents.sum(axis=1, keepdims=True)  # (num_heads, num_states)
         self._input = _columns(stacked["input.weight"]), stacked["input.bias"][:, None]
         self._norm = stacked["norm.weight"][:, None], stacked["norm.bias"][:, None]
-        self._outputs = [
-            (_columns(np.asarray(wakeword.weights["output.weight"], np.float32)), wakeword.weights["output.bias"])
-            for wakeword in wakewords
-        ]
+        self._outputs = [_output(wakeword) for wakeword in wakewords]
         if self.config.kind == "gru":
             self._gates = [
                 (_columns(stacked[f"temporal.weight_{part}_l0"]), stacked[f"temporal.bias_{part}_l0"][:, None])
@@ -59,7 +57,8 @@ class NumpyHeads:
         hidden /= np.sqrt(np.square(hidden).mean(axis=2, keepdims=True) + NORM_EPSILON)
         hidden = np.maximum(hidden * self._norm[0] + self._norm[1], 0)
         hidden, cache = self._recur(hidden, cache) if self.config.kind == "gru" else self._convolve(hidden, cache)
-        logits = [rows @ weight + bias for rows, (weight, bias) in zip(hidden, self._outputs)]
+        members = hidden.reshape(-1, self.config.num_members, *hidden.shape[1:])
+        logits = [(rows @ weight).mean(axis=0) + bias for rows, (weight, bias) in zip(members, self._outputs)]
         return np.concatenate(logits, axis=1), cache
 
     def _convolve(self, hidden: np.ndarray, cache: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +113,19 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def _stack(wakewords: Sequence[WakeWord], name: str) -> np.ndarray:
-    return np.stack([np.asarray(wakeword.weights[name], np.float32) for wakeword in wakewords])
+    """Returns (num_heads, …) weights, those of each member by themselves."""
+    stacked = np.stack([np.asarray(wakeword.weights[name], np.float32) for wakeword in wakewords])
+    if name == "state_weights":  # members share them
+        return np.repeat(stacked, wakewords[0].head.num_members, axis=0)
+    return stacked.reshape(len(wakewords) * wakewords[0].head.num_members, -1, *stacked.shape[2:])
+
+
+def _output(wakeword: WakeWord) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the (members, hidden, num_keywords) weights and (num_keywords,) biases of the last layer."""
+    weight = np.asarray(wakeword.weights["output.weight"], np.float32)
+    return _columns(weight.reshape(len(weight), wakeword.head.num_members, -1).swapaxes(0, 1)), wakeword.weights[
+        "output.bias"
+    ]
 
 
 def _columns(weight: np.ndarray) -> np.ndarray:

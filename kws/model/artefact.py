@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -33,6 +34,10 @@ METADATA_FILE = "wakeword.json"
 WEIGHTS_FILE = "head.safetensors"
 CARD_FILE = "CARD.md"
 ARCHIVE_SUFFIX = ".kws"
+ENCODER_FOLDER = "encoder"
+"""In the folder of a wake word that has an encoder of its own: that encoder, as `load_encoder` reads it."""
+OWN_ENCODER = f"./{ENCODER_FOLDER}"
+"""What such a wake word's metadata calls it, wherever the folder is moved to."""
 MAX_FILE_BYTES = 64 << 20
 """Largest file of an artefact that is read; a head has a few hundred kilobytes."""
 MAX_DIM = 1 << 17
@@ -71,6 +76,7 @@ class WakeWord:
         head: kind and size.
         weights: the head's parameters by name, float32.
         details: metrics with hours and counts, seed, versions, licences: recorded, not used.
+        encoder_folder: of an encoder that was trained for this wake word and is kept with it; None for any other.
     """
 
     keywords: tuple[Keyword, ...]
@@ -81,10 +87,17 @@ class WakeWord:
     head: HeadConfig
     weights: Mapping[str, np.ndarray] = field(repr=False)
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    encoder_folder: Path | None = None
 
     def save(self, path: Path | str, card: str = "") -> Path:
-        """Writes the artefact to `path`: a zip if it ends in `.kws`, else a folder; returns the path."""
+        """Writes the artefact to `path`: a zip if it ends in `.kws`, else a folder; returns the path.
+
+        Raises:
+            ArtefactError: a zip is asked for, but the wake word has an encoder of its own.
+        """
         path = Path(path)
+        if self.encoder_folder is not None:
+            _keep_encoder(self.encoder_folder, path)
         weights = save_safetensors({name: np.ascontiguousarray(array) for name, array in self.weights.items()})
         members = {WEIGHTS_FILE: weights, CARD_FILE: card.encode(), METADATA_FILE: self._metadata(weights)}
         if path.suffix == ARCHIVE_SUFFIX:
@@ -110,7 +123,7 @@ class WakeWord:
             "format_version": FORMAT_VERSION,
             "sample_rate": SAMPLE_RATE,
             "keywords": [asdict(keyword) for keyword in self.keywords],
-            "encoder": to_dict(self.encoder),
+            "encoder": to_dict(self.encoder) | ({"name": OWN_ENCODER} if self.encoder_folder is not None else {}),
             "encoder_sha256": self.encoder_sha256,
             "dim": self.dim,
             "num_states": self.num_states,
@@ -138,15 +151,18 @@ def load_wakeword(path: Path | str) -> WakeWord:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{path}: {WEIGHTS_FILE} is damaged ({error}); copy or train it again") from error
     try:
+        encoder = from_dict(EncoderConfig, values["encoder"])
+        own = _own_encoder(path) if encoder.name == OWN_ENCODER else None
         wakeword = WakeWord(
             keywords=tuple(from_dict(Keyword, keyword) for keyword in values["keywords"]),
-            encoder=from_dict(EncoderConfig, values["encoder"]),
+            encoder=encoder if own is None else replace(encoder, name=str(own)),
             encoder_sha256=str(values["encoder_sha256"]),
             dim=int(values["dim"]),
             num_states=int(values["num_states"]),
-            head=from_dict(HeadConfig, values["head"]),
+            head=from_dict(HeadConfig, {"members": 1, **values["head"]}),  # heads made before they had members
             weights=arrays,
             details=dict(values.get("details", {})),
+            encoder_folder=own,
         )
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(f"{path}: {METADATA_FILE} is damaged ({error!r}); copy or train it again") from error
@@ -156,21 +172,21 @@ def load_wakeword(path: Path | str) -> WakeWord:
 
 def expected_shapes(wakeword: WakeWord) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every parameter that a head with the settings of `wakeword` has."""
-    hidden, num_keywords = wakeword.head.hidden, len(wakeword.keywords)
+    width, num_keywords = wakeword.head.width, len(wakeword.keywords)
     shapes: dict[str, tuple[int, ...]] = {
         "state_weights": (wakeword.num_states,),
-        "input.weight": (hidden, wakeword.dim // wakeword.num_states),
-        "input.bias": (hidden,),
-        "norm.weight": (hidden,),
-        "norm.bias": (hidden,),
-        "output.weight": (num_keywords, hidden),
+        "input.weight": (width, wakeword.dim // wakeword.num_states),
+        "input.bias": (width,),
+        "norm.weight": (width,),
+        "norm.bias": (width,),
+        "output.weight": (num_keywords, width),
         "output.bias": (num_keywords,),
     }
     if wakeword.head.kind == "gru":
-        shapes |= {f"temporal.weight_{part}_l0": (3 * hidden, hidden) for part in ("ih", "hh")}
-        shapes |= {f"temporal.bias_{part}_l0": (3 * hidden,) for part in ("ih", "hh")}
+        shapes |= {f"temporal.weight_{part}_l0": (3 * width, width) for part in ("ih", "hh")}
+        shapes |= {f"temporal.bias_{part}_l0": (3 * width,) for part in ("ih", "hh")}
     else:
-        shapes |= {"temporal.weight": (hidden, hidden, wakeword.head.kernel), "temporal.bias": (hidden,)}
+        shapes |= {"temporal.weight": (width, wakeword.head.hidden, wakeword.head.kernel), "temporal.bias": (width,)}
     return shapes
 
 
@@ -205,6 +221,21 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
     if values.get("sample_rate") != SAMPLE_RATE:
         raise ArtefactError(f"{path} was made for {values.get('sample_rate')!r} Hz; only {SAMPLE_RATE} Hz works here")
     return values
+
+
+def _keep_encoder(folder: Path, path: Path) -> None:
+    """Copies the encoder in `folder` into the artefact at `path`, unless it is there."""
+    if path.suffix == ARCHIVE_SUFFIX:
+        raise ArtefactError(f"{path}: the wake word has an encoder of its own, too large for a zip; name a folder")
+    if (path / ENCODER_FOLDER).resolve() != folder.resolve():
+        shutil.rmtree(path / ENCODER_FOLDER, ignore_errors=True)
+        shutil.copytree(folder, path / ENCODER_FOLDER)
+
+
+def _own_encoder(path: Path) -> Path:
+    if not (path / ENCODER_FOLDER).is_dir():
+        raise ArtefactError(f"{path} lacks the folder '{ENCODER_FOLDER}' with its own encoder; copy it again, whole")
+    return path / ENCODER_FOLDER
 
 
 def _find(path: Path | str) -> Path:

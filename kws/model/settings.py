@@ -51,12 +51,15 @@ class HeadConfig:
     Attributes:
         kind: the middle layer: a causal convolution, or a GRU.
         hidden: width of the first two layers.
+        members: networks of that width, trained side by side from other beginnings, whose logits are averaged; a GRU
+            has one.
         kernel: taps of the convolution.
         dilation: frames between two taps; (kernel − 1) · dilation + 1 frames are seen, 0.82 s as it comes.
     """
 
     kind: Literal["conv", "gru"] = "conv"
     hidden: int = 32
+    members: int = 4
     kernel: int = 9
     dilation: int = 5
 
@@ -64,6 +67,17 @@ class HeadConfig:
         check(self.kind in ("conv", "gru"), "head.kind", self.kind, "'conv', 'gru'")
         for name in ("hidden", "kernel", "dilation"):
             check(1 <= getattr(self, name) <= 1024, f"head.{name}", getattr(self, name), "1 to 1024")
+        check(1 <= self.members <= 64, "head.members", self.members, "1 to 64")
+
+    @property
+    def num_members(self) -> int:
+        """Members that the kind has."""
+        return self.members if self.kind == "conv" else 1
+
+    @property
+    def width(self) -> int:
+        """Units in a layer, of all members together."""
+        return self.num_members * self.hidden
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class HeadTrainingConfig:
         noise: standard deviation of the noise added to frames, in units of the batch's own.
     """
 
-    epochs: int = 20
+    epochs: int = 12
     rounds: int = 3
     batch_size: int = 64
     learning_rate: float = 2e-3
@@ -110,8 +110,7 @@ class HeadTrainer:
         for indices in order.split(self.config.batch_size):
             frames = torch.from_numpy(self.data.frames[indices.numpy()]).float()
             ends = torch.from_numpy(self.data.end_frames[indices.numpy()])
-            logits, _ = self.head(self._perturb(frames), self.head.initial_cache(len(frames)))
-            loss = wake_word_loss(logits[:, :, 0], ends, self.loss, self.hop_s)
+            loss = head_loss(self.head, self._perturb(frames), ends, self.loss, self.hop_s)
             self.optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
@@ -166,3 +165,18 @@ class HeadTrainer:
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
         self.weights, self.losses = state["weights"], state["losses"]
+
+
+def head_loss(head: Head, frames: Tensor, end_frames: Tensor, config: LossConfig, hop_s: float) -> Tensor:
+    """Returns the mean loss of the members of `head` for a batch, each by itself; see `wake_word_loss`.
+
+    Args:
+        head: of one keyword.
+        frames: (batch, num_frames, dim).
+        end_frames: (batch,) int64: the frame in which the word ends, `NEGATIVE` where there is none.
+        config: regions and weights.
+        hop_s: seconds between two frames.
+    """
+    logits, _ = head.member_logits(frames, head.initial_cache(len(frames)))  # (batch, num_frames, 1, members)
+    of_members = logits[:, :, 0].permute(2, 0, 1).flatten(0, 1)  # (members * batch, num_frames)
+    return wake_word_loss(of_members, end_frames.repeat(head.config.num_members), config, hop_s)

@@ -22,6 +22,7 @@ from rich.progress import track
 import kws
 from kws.audio.io import read_audio
 from kws.data.manifest import Clip, read_clips
+from kws.data.text import normalize
 from kws.detect.detector import Detector
 from kws.evaluate.latency import arrivals_s, measure_latency, word_end_s
 from kws.evaluate.metrics import point_at
@@ -185,15 +186,21 @@ def _cell(rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> s
 
 
 def continuous_speech(data: Path) -> dict[str, list[Clip]]:
-    """Returns the recordings without wake words, children apart."""
+    """Returns the recordings in which no wake word is said, children apart."""
     manifest = data / "speechocean762/test.jsonl"
     ages = [json.loads(line)["age"] for line in manifest.read_text().splitlines()]
     clips = read_clips(manifest)
-    return {
+    speech = {
         "librispeech-mini/dev": read_clips(data / "librispeech-mini/dev.jsonl"),
         "speechocean762/test, adults": [clip for clip, age in zip(clips, ages) if age >= ADULT_AGE],
         "speechocean762/test, children": [clip for clip, age in zip(clips, ages) if age < ADULT_AGE],
     }
+    return {name: [clip for clip in part if not says_a_wake_word(clip)] for name, part in speech.items()}
+
+
+def says_a_wake_word(clip: Clip) -> bool:
+    """Returns whether the transcript of `clip` has one of the wake words."""
+    return any(word in WORDS for word in normalize(clip.text or "").split())
 
 
 def noises(data: Path) -> list[Clip]:

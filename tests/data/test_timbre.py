@@ -123,7 +123,7 @@ def test_no_speaker_is_in_both_splits(timbres):
 
 def test_voices_of_that_synthesiser_alone_get_timbres(timbres):
     voice = draw_voice(np.random.default_rng(0), "train", [EspeakSynthesizer()])
-    always, never = PoolConfig(timbre_share=1.0), PoolConfig(timbre_share=0.0)
+    always, never = PoolConfig(timbre_share=1.0, timbre_strength=(1, 1)), PoolConfig(timbre_share=0.0)
     plain, moved, other = (
         mouth(voice, config, np.random.default_rng(0), given)("hello", voice).waveform
         for config, given in ((never, timbres), (always, timbres), (always, replace(timbres, synthesizer="piper")))

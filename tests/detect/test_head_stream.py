@@ -14,6 +14,7 @@ from kws.model.settings import HeadConfig
 HEADS = [
     HeadConfig(kind="conv", hidden=12, kernel=9, dilation=5),
     HeadConfig(kind="conv", hidden=8, kernel=1, dilation=7),
+    HeadConfig(kind="conv", hidden=6, members=3, kernel=5, dilation=2),
     HeadConfig(kind="gru", hidden=12),
 ]
 

@@ -24,7 +24,7 @@ METADATA, WEIGHTS = "wakeword.json", "head.safetensors"
 @pytest.fixture
 def wakeword() -> WakeWord:
     keywords = (Keyword("hey computer", 0.7, TriggerConfig(threshold=0.25)), Keyword("stop", 0.4))
-    head = HeadConfig(hidden=4, kernel=3, dilation=2)
+    head = HeadConfig(hidden=4, members=1, kernel=3, dilation=2)
     bare = WakeWord(keywords, EncoderConfig(name="anything", layers=3), "ab" * 32, 12, 3, head, {}, {"seed": 5})
     generator = np.random.default_rng(0)
     weights = {name: generator.normal(size=shape).astype(np.float32) for name, shape in expected_shapes(bare).items()}
@@ -224,3 +224,11 @@ def test_impossible_settings_are_refused():
         TriggerConfig(threshold=2)
     with pytest.raises(ConfigError, match="layer = 'first'"):
         EncoderConfig(layer="first")  # type: ignore[arg-type]
+
+
+def test_a_head_from_before_there_were_members_has_one(wakeword: WakeWord, path: Path) -> None:
+    wakeword.save(path)
+    metadata = metadata_of(path)
+    del metadata["head"]["members"]
+    rewrite(path, {METADATA: json.dumps(metadata).encode()})
+    assert load_wakeword(path).head.members == 1

@@ -6,7 +6,7 @@ import torch
 
 from kws.model.head import Head
 from kws.model.settings import HeadConfig
-from kws.train.head_training import FrameSet, HeadTrainer, HeadTrainingConfig
+from kws.train.head_training import FrameSet, HeadTrainer, HeadTrainingConfig, head_loss
 from kws.train.losses import NEGATIVE, LossConfig
 
 HOP_S = 0.02
@@ -60,3 +60,20 @@ def test_training_leaves_the_global_generator_alone(data):
     before = torch.get_rng_state()
     subject.run()
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_members_learn_alone_and_answer_together():
+    """The first member's gradient is what it would be without the second; the head's logit is the members' mean."""
+    torch.manual_seed(0)
+    pair = Head(4, 1, HeadConfig(hidden=3, members=2, kernel=2, dilation=1))
+    alone = Head(4, 1, HeadConfig(hidden=3, kernel=2, dilation=1))
+    alone.load_state_dict(
+        {name: value[..., :3] if name == "output.weight" else value[:3] for name, value in pair.state_dict().items()}
+    )
+    frames, ends = torch.randn(2, 30, 4), torch.tensor([12, NEGATIVE])
+    logits, _ = pair.member_logits(frames, pair.initial_cache(2))
+    assert torch.allclose(logits[..., 0], alone(frames, alone.initial_cache(2))[0], atol=1e-6)
+    assert torch.allclose(pair(frames, pair.initial_cache(2))[0], logits.mean(3))
+    for head in (pair, alone):
+        head_loss(head, frames, ends, LossConfig(), 0.02).backward()
+    assert torch.allclose(pair.temporal.weight.grad[:3], alone.temporal.weight.grad / 2, atol=1e-6)
