@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
@@ -24,8 +24,13 @@ STATUS_S = 5.0
 FLOOR_DB = -60.0
 """Level at the left end of the meter, in dBFS."""
 
-_BAR_WIDTH = 28
-_NAME_WIDTH = 24
+HISTORY_S = 1.0
+"""Seconds of audio behind each column of the history."""
+
+_BAR_WIDTH = 16
+_NAME_WIDTH = 16
+_HISTORY_WIDTH = 22
+_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class ListenView:
@@ -38,6 +43,9 @@ class ListenView:
         has_status: whether the level and scores are stated every few seconds.
         output: where detections go; standard output without it.
         messages: where everything else goes; standard error without it.
+
+    Attributes:
+        device: what is listened to, if it is known.
     """
 
     def __init__(
@@ -51,6 +59,7 @@ class ListenView:
     ) -> None:
         self.keywords = list(keywords)
         self.thresholds = list(thresholds)
+        self.device = ""
         self.counts: Counter[str] = Counter()
         self.num_samples = 0
         self.dropped_blocks = 0
@@ -105,7 +114,7 @@ class ListenView:
 
 
 class MeterView(ListenView):
-    """Draws level and score meters at the bottom of a terminal, detections and messages scrolling above them.
+    """Draws level, scores and their history at the bottom of a terminal, detections and messages scrolling above.
 
     Args:
         keywords: what is listened for.
@@ -122,7 +131,10 @@ class MeterView(ListenView):
         console: Console | None = None,
     ) -> None:
         super().__init__(keywords, thresholds, line)
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=12)
+        self._history: deque[np.ndarray] = deque(maxlen=_HISTORY_WIDTH)
+        self._num_columns = 0
+        self._console = console or Console()
+        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=12)
 
     def __enter__(self) -> MeterView:
         self._live.start()
@@ -131,14 +143,24 @@ class MeterView(ListenView):
     def __exit__(self, *exception: Any) -> None:
         self._live.stop()
 
+    def update(self, waveform: Waveform, scores: np.ndarray, dropped_blocks: int) -> None:
+        """Takes in the block just heard, and keeps its level and scores in the history."""
+        super().update(waveform, scores, dropped_blocks)
+        shares = np.append(_level_share(self.level_db), self.scores)
+        if self.heard_s >= self._num_columns * HISTORY_S:
+            self._num_columns = int(self.heard_s / HISTORY_S) + 1
+            self._history.append(shares)
+        else:
+            self._history[-1] = np.maximum(self._history[-1], shares)
+
     def detected(self, detection: Detection) -> None:
         """Shows `detection` at once."""
         self.counts[detection.keyword] += 1
-        self._live.console.print(Text(self._line(detection), style="bold green"))
+        self._console.print(Text(self._line(detection), style="bold green"))
 
     def message(self, text: str) -> None:
         """Shows a line that is not a detection."""
-        self._live.console.print(Text(text, style="yellow"))
+        self._console.print(Text(text, style="yellow"))
 
     def _on_dropped(self, num_blocks: int) -> None:
         """Says nothing: the meters show the count."""
@@ -148,14 +170,30 @@ class MeterView(ListenView):
         table.add_column(max_width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis")
         table.add_column(width=_BAR_WIDTH, no_wrap=True)
         table.add_column(no_wrap=True)
-        share = (self.level_db - FLOOR_DB) / -FLOOR_DB
-        table.add_row("level", meter(share, _BAR_WIDTH, style="cyan"), f"{self.level_db:5.1f} dBFS")
-        for keyword, score, threshold in zip(self.keywords, self.scores, self.thresholds):
+        table.add_column(width=_HISTORY_WIDTH, no_wrap=True)
+        table.add_column(no_wrap=True)
+        bar = meter(_level_share(self.level_db), _BAR_WIDTH, style="cyan")
+        table.add_row("level", bar, f"{self.level_db:5.1f} dBFS", history(self._column(0), style="cyan"))
+        for index, (keyword, score, threshold) in enumerate(zip(self.keywords, self.scores, self.thresholds)):
             bar = meter(float(score), _BAR_WIDTH, threshold)
-            table.add_row(Text(keyword), bar, f"{score:.2f} of {threshold:.2f}  heard {self.counts[keyword]}")
-        dropped = Text(f"{self.dropped_blocks} dropped", style="red" if self.dropped_blocks else "dim")
-        table.add_row(Text(f"{self.heard_s:.0f} s", style="dim"), Text("Ctrl-C ends", style="dim"), dropped)
-        return table
+            past = history(self._column(index + 1), threshold)
+            figures = f"{score:.2f} of {threshold:.2f}"
+            table.add_row(Text(keyword), bar, figures, past, f"{self.counts[keyword]}×")
+        outer = Table.grid()
+        outer.add_row(table)
+        outer.add_row(self._footer())
+        return outer
+
+    def _footer(self) -> Text:
+        dropped = f"{self.dropped_blocks} dropped"
+        facts = [f"{self.heard_s:.0f} s", *filter(None, [self.device]), "Ctrl-C ends"]
+        footer = Text("  ·  ".join(facts), style="dim", no_wrap=True, overflow="ellipsis")
+        width = self._console.width - len(dropped) - 3
+        footer.truncate(width, overflow="ellipsis")
+        return footer.append("  ").append(dropped, style="bold red" if self.dropped_blocks else "dim")
+
+    def _column(self, index: int) -> list[float]:
+        return [float(shares[index]) for shares in self._history]
 
 
 def meter(share: float, width: int, mark: float | None = None, style: str = "green") -> Text:
@@ -169,10 +207,23 @@ def meter(share: float, width: int, mark: float | None = None, style: str = "gre
     return Text.assemble(bar[:column], ("┃", "bold red"), bar[column + 1 :])
 
 
+def history(shares: Sequence[float], mark: float | None = None, style: str = "green") -> Text:
+    """Returns a character for each of the `shares` (0..1), as high as it; those below `mark` are dim."""
+    line = Text()
+    for share in shares:
+        block = _BLOCKS[round(min(max(share, 0.0), 1.0) * (len(_BLOCKS) - 1))]
+        line.append(block, style="dim" if mark is not None and share < mark else style)
+    return line
+
+
 def level_db(waveform: Waveform) -> float:
     """Returns the RMS level of `waveform`, (num_samples,) in −1..1, in dBFS, not below the meter's floor."""
     power = float(np.mean(np.square(waveform, dtype=np.float64))) if waveform.size else 0.0
     return max(FLOOR_DB, 10 * np.log10(max(power, 1e-12)))
+
+
+def _level_share(level_db: float) -> float:
+    return (level_db - FLOOR_DB) / -FLOOR_DB
 
 
 class StageProgress(AbstractContextManager["StageProgress"]):

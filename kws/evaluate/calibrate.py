@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -30,9 +27,9 @@ from kws.evaluate.metrics import (
     wilson_interval,
 )
 from kws.evaluate.room import Heard
-from kws.model.artefact import MAX_FILE_BYTES, METADATA_FILE
-from kws.model.files import write_atomically
+from kws.model.artefact import METADATA_FILE
 from kws.model.settings import TriggerConfig
+from kws.model.threshold import write_threshold
 
 NUM_LOUDEST = 5
 STEPS = (0.1, 0.01, 0.001)
@@ -215,14 +212,7 @@ def save_threshold(path: Path, column: int, calibration: Calibration) -> None:
     Raises:
         ArtefactError: it can't be read or written.
     """
-    try:
-        if path.is_dir():
-            content = (path / METADATA_FILE).read_bytes()
-            write_atomically(path / METADATA_FILE, _with_threshold(content, column, calibration))
-        else:
-            write_atomically(path, _archive_with_threshold(path, column, calibration))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ArtefactError(f"{path} can't be changed ({error}); --dry-run only shows the threshold") from error
+    write_threshold(path, column, calibration.after.threshold, RECORD_KEY, calibration.record())
 
 
 def _lowest_threshold(streams: Sequence[np.ndarray], trigger: TriggerConfig, hop_s: float, most: int) -> float:
@@ -246,26 +236,6 @@ def _lowest_threshold(streams: Sequence[np.ndarray], trigger: TriggerConfig, hop
             high -= step
         low = high - step
     return float(expit(high + MARGIN))
-
-
-def _archive_with_threshold(path: Path, column: int, calibration: Calibration) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as changed:
-        for member in archive.infolist():
-            if member.file_size > MAX_FILE_BYTES:
-                raise ValueError(f"{member.filename} is larger than a wake word's")
-            content = archive.read(member)
-            is_metadata = member.filename == METADATA_FILE
-            changed.writestr(member.filename, _with_threshold(content, column, calibration) if is_metadata else content)
-    return buffer.getvalue()
-
-
-def _with_threshold(content: bytes, column: int, calibration: Calibration) -> bytes:
-    values = json.loads(content)
-    values["keywords"][column]["trigger"]["threshold"] = calibration.after.threshold
-    details = values.setdefault("details", {})
-    details[RECORD_KEY] = [*details.get(RECORD_KEY, ()), calibration.record()]
-    return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _point(point: OperatingPoint) -> Mapping[str, Any]:

@@ -9,16 +9,15 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aiohttp import web as web_server
 
-from kws.detect.detector import Detector
 from kws.errors import ConfigError, DependencyError
 from kws.serve.client import Clients, Report, guard_socket
 from kws.serve.discovery import Announcement
-from kws.serve.session import Engine
+from kws.serve.session import Engine, Listens
 from kws.serve.settings import Address, ServeConfig, parse_address
 from kws.serve.websocket import make_app
 from kws.serve.wyoming import WyomingClient
@@ -39,6 +38,8 @@ class Server:
         report: called with lines for people.
         version: told to Wyoming clients.
         is_announced: whether addresses that other machines reach are announced by zeroconf, where it is installed.
+        web_app: makes what is served on the web addresses of the engine, the clients, and whether only this machine
+            can connect.
 
     Attributes:
         engine: the detector, its workers and the counts.
@@ -51,13 +52,14 @@ class Server:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: Listens,
         wyoming: Sequence[str] = (),
         web: Sequence[str] = (),
         config: ServeConfig = ServeConfig(),
         report: Report = lambda line: None,
         version: str = "",
         is_announced: bool = False,
+        web_app: Callable[[Engine, Clients, bool], web_server.Application] = make_app,
     ) -> None:
         self._wyoming = [parse_address(uri, "tcp", "unix") for uri in wyoming]
         self._web = [parse_address(uri, "http", "unix") for uri in web]
@@ -67,6 +69,7 @@ class Server:
         self.clients = Clients(config, self.engine.metrics, report)
         self.addresses: list[Address] = []
         self._report, self._version, self._is_announced = report, version, is_announced
+        self._web_app = web_app
         self._closing = contextlib.AsyncExitStack()
         self._servers: list[asyncio.AbstractServer] = []
         self._sites: list[web_server.BaseSite] = []
@@ -104,7 +107,7 @@ class Server:
             await WyomingClient(self.engine, self.clients, reader, writer, self._version).run()
 
     async def _listen_web(self, address: Address) -> None:
-        app = make_app(self.engine, self.clients, address.is_local)
+        app = self._web_app(self.engine, self.clients, address.is_local)
         runner = web_server.AppRunner(app, access_log=None, shutdown_timeout=self.engine.config.drain_s)
         await runner.setup()
         self._closing.push_async_callback(runner.cleanup)
@@ -147,8 +150,8 @@ class Server:
             await site.stop()
 
 
-async def run_server(server: Server, report: Report) -> None:
-    """Serves until SIGINT or SIGTERM, then ends gracefully."""
+async def run_server(server: Server, report: Report, on_open: Callable[[Server], object] = lambda server: None) -> None:
+    """Serves until SIGINT or SIGTERM, then ends gracefully; `on_open` is called once it listens."""
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows; there Ctrl-C cancels this coroutine
@@ -156,6 +159,7 @@ async def run_server(server: Server, report: Report) -> None:
     async with server:
         for address in server.addresses:
             report(f"listening on {address}")
+        on_open(server)
         await ended.wait()
     metrics = server.engine.metrics
     heard_s = sum(metrics.value("kws_audio_seconds_total", protocol=name) for name in ("wyoming", "websocket"))

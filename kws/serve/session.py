@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from kws.audio.samples import Waveform
-from kws.detect.detector import Detection, Detector
+from kws.detect.detector import Detection
 from kws.frames import SAMPLE_RATE
 from kws.serve.metrics import Metrics
 from kws.serve.pcm import PIECE_S, PcmDecoder, PcmFormat
@@ -34,6 +34,31 @@ CANCEL_S = 0.1
 """How long a task that was cancelled may take before it is cancelled again."""
 
 
+class AudioStream(Protocol):
+    """What a session needs of a `kws.detect.detector.Stream`."""
+
+    recent_scores: np.ndarray
+
+    def feed(self, chunk: Any) -> list[Detection]:
+        """Returns the keywords that fired, given the next `chunk`."""
+
+    def flush(self) -> list[Detection]:
+        """Returns what fires in the last frames, at the end of the audio."""
+
+
+class Listens(Protocol):
+    """What a session needs of a `kws.detect.detector.Detector`."""
+
+    keywords: list[str]
+
+    @property
+    def thresholds(self) -> list[float]:
+        """The threshold of each keyword."""
+
+    def stream(self) -> AudioStream:
+        """Returns a fresh stream."""
+
+
 class Engine:
     """What all clients share: the detector, the workers and the counts.
 
@@ -42,7 +67,7 @@ class Engine:
         config: limits.
     """
 
-    def __init__(self, detector: Detector, config: ServeConfig) -> None:
+    def __init__(self, detector: Listens, config: ServeConfig) -> None:
         self.detector = detector
         self.config = config
         self.metrics = Metrics()
@@ -99,7 +124,8 @@ class Session:
         self._blocks: deque[_Block] = deque()
         self._has_work, self._has_room, self._is_idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._is_idle.set()
-        self.keywords = frozenset(engine.detector.keywords)
+        self._detector = engine.detector
+        self.keywords = frozenset(self._detector.keywords)
         self._fresh(PcmFormat())
 
     async def __aenter__(self) -> Session:
@@ -119,9 +145,14 @@ class Session:
         """What `feed` takes."""
         return self._decoder.format
 
-    async def start(self, pcm: PcmFormat) -> None:
-        """Begins a new stream of audio in the format `pcm`, once what is queued of the last one was heard."""
+    async def start(self, pcm: PcmFormat, detector: Listens | None = None) -> None:
+        """Begins a new stream of audio in the format `pcm`, once what is queued of the last one was heard.
+
+        With a `detector`, that one hears it and what follows, in place of the one that all share.
+        """
         await self._is_idle.wait()
+        if detector is not None:
+            self._detector, self.keywords = detector, frozenset(detector.keywords)
         self._fresh(pcm)
 
     async def feed(self, data: bytes, timestamp: int | None = None) -> None:
@@ -152,7 +183,7 @@ class Session:
         await self._is_idle.wait()
 
     def _fresh(self, pcm: PcmFormat) -> None:
-        self._decoder, self._stream = PcmDecoder(pcm), self._engine.detector.stream()
+        self._decoder, self._stream = PcmDecoder(pcm), self._detector.stream()
         self._queued_s = self._received_s = self._lost_s = 0.0
         self._num_samples, self._is_recorded = 0, False
         self._marks: deque[tuple[float, int | None]] = deque()

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,7 +56,23 @@ def make_app(engine: Engine, clients: Clients, is_local: bool) -> web.Applicatio
         is_local: whether only this machine can connect; names of other machines are then refused, so that no web page
             reaches the server by a name that it makes point here.
     """
+    app = web.Application(middlewares=[make_guard(engine, is_local)], client_max_size=1 << 16)
 
+    async def websocket(request: web.Request) -> web.StreamResponse:
+        return await serve_socket(WebSocketClient(engine, clients, request))
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(body=engine.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def health(request: web.Request) -> web.Response:
+        return web.json_response({"keywords": engine.detector.keywords, "clients": len(clients.sessions)})
+
+    app.add_routes([web.get("/ws", websocket), web.get("/metrics", metrics), web.get("/health", health)])
+    return app
+
+
+def make_guard(engine: Engine, is_local: bool) -> Any:
+    """Returns the middleware that turns away pages of other addresses, and with `is_local` other names of this one."""
     allowed_hosts = {urlsplit(origin).hostname for origin in engine.config.allowed_origins}
 
     @web.middleware
@@ -69,41 +86,54 @@ def make_app(engine: Engine, clients: Clients, is_local: bool) -> web.Applicatio
             raise web.HTTPForbidden(text=f"pages of {origin} may not connect; --allow-origin lets them\n")
         return await handler(request)
 
-    async def websocket(request: web.Request) -> web.StreamResponse:
-        peer = f"websocket {request.remote or 'at the socket'}"
-        if clients.is_full(PROTOCOL, peer):
-            raise web.HTTPServiceUnavailable(text="this server has as many clients as it allows; try again later\n")
-        client = WebSocketClient(engine, clients, request, peer)
-        with clients.connected(PROTOCOL, client.session):
-            return await client.run()
-
-    async def metrics(request: web.Request) -> web.Response:
-        return web.Response(body=engine.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-
-    async def health(request: web.Request) -> web.Response:
-        return web.json_response({"keywords": engine.detector.keywords, "clients": len(clients.sessions)})
-
-    app = web.Application(middlewares=[guard], client_max_size=1 << 16)
-    app.add_routes([web.get("/ws", websocket), web.get("/metrics", metrics), web.get("/health", health)])
-    return app
+    return guard
 
 
-class WebSocketClient:
-    """Serves one connection."""
+async def serve_socket(client: SocketClient) -> web.StreamResponse:
+    """Serves `client` to its end, if there is a place for it."""
+    if client.clients.is_full(PROTOCOL, client.peer):
+        raise web.HTTPServiceUnavailable(text="this server has as many clients as it allows; try again later\n")
+    with client.clients.connected(PROTOCOL, client.session):
+        return await client.run()
 
-    def __init__(self, engine: Engine, clients: Clients, request: web.Request, peer: str) -> None:
-        self._engine, self._clients, self._request, self.peer = engine, clients, request, peer
+
+class SocketClient(ABC):
+    """Serves one connection: audio in binary messages, JSON in text messages.
+
+    Attributes:
+        session: takes its audio.
+        peer: how reports call it.
+        clients: who is connected.
+
+    Args:
+        engine: what all clients share.
+        clients: who is connected.
+        request: what it began with.
+    """
+
+    def __init__(self, engine: Engine, clients: Clients, request: web.Request) -> None:
+        self._engine, self.clients, self._request = engine, clients, request
+        self.peer = f"websocket {request.remote or 'at the socket'}"
         self._socket = web.WebSocketResponse(
             timeout=engine.config.drain_s,
             heartbeat=HEARTBEAT_S,
             max_msg_size=engine.config.max_message_bytes,
             compress=False,
         )
-        self.session = Session(engine, PROTOCOL, self._deliver)
-        self._losses = LossReport(clients, peer, self.session)
-        self._names = choose_keywords(None, engine.detector.keywords)
-        self._has_scores = False
-        self._num_detections = 0
+        self.session = Session(engine, PROTOCOL, self.deliver)
+        self._losses = LossReport(clients, self.peer, self.session)
+
+    @abstractmethod
+    def ready(self) -> dict[str, Any]:
+        """Returns what the client is told first."""
+
+    @abstractmethod
+    async def handle(self, values: dict[str, Any]) -> None:
+        """Does what the message `values` asks for; it has a `type`."""
+
+    @abstractmethod
+    async def deliver(self, heard: Heard) -> None:
+        """Sends what was `heard` in a piece of audio."""
 
     async def run(self) -> web.WebSocketResponse:
         """Answers until the client ends, breaks the rules, or takes no answer."""
@@ -111,14 +141,14 @@ class WebSocketClient:
         if self._request.transport is not None:
             guard_socket(self._request.transport.get_extra_info("socket"))
         try:
-            await self._send(self._ready())
+            await self.send(self.ready())
             async with self.session as session:
                 await first_of(self._read(), session.task)
         except KwsError as error:
-            text = self._clients.failed(PROTOCOL, self.peer, error)
+            text = self.clients.failed(PROTOCOL, self.peer, error)
             await self._refuse(text)
         except (OSError, asyncio.TimeoutError) as error:  # it went away, or reads nothing
-            self._clients.failed(PROTOCOL, self.peer, error)
+            self.clients.failed(PROTOCOL, self.peer, error)
         except asyncio.CancelledError:  # the server ends
             await self._socket.close(code=WSCloseCode.GOING_AWAY)
             raise
@@ -133,7 +163,7 @@ class WebSocketClient:
             if message.type == WSMsgType.BINARY:
                 await self.session.feed(message.data)
             elif message.type == WSMsgType.TEXT:
-                await self._handle(_parse(message.data))
+                await self.handle(_parse(message.data))
             elif message.type == WSMsgType.ERROR:
                 raise ProtocolError(f"a message could not be read: {message.data}")
             else:  # closing, by either side
@@ -146,58 +176,25 @@ class WebSocketClient:
         except asyncio.TimeoutError as error:
             raise ProtocolError(f"nothing came for {idle_s:g} s") from error
 
-    async def _handle(self, values: dict[str, Any]) -> None:
-        if values["type"] == "start":
-            pcm, names = _format(values), choose_keywords(values.get("keywords"), self._engine.detector.keywords)
-            await self.session.start(pcm)
-            self._names, self._num_detections = names, 0
-            self.session.keywords = frozenset(names)
-            self._has_scores = values.get("scores") is True
-            await self._send(self._ready())
-        elif values["type"] == "stop":
-            heard = await self.session.stop()
-            await self._deliver(heard)
-            counts = {"detections": self._num_detections, "dropped_blocks": self.session.dropped_blocks}
-            await self._send({"type": "stopped", "end_s": round(heard.end_s, 4)} | counts)
-            self._num_detections = 0
-        else:
-            raise ProtocolError(f"a message of type {str(values['type'])[:80]!r} came; expected 'start' or 'stop'")
-
-    async def _deliver(self, heard: Heard) -> None:
+    async def tell_losses(self) -> None:
+        """Tells the client how many blocks were lost since it was last told."""
         if num_lost := self._losses.tell():
-            await self._send({"type": "dropped", "blocks": num_lost})
-        for one in heard.detections:
-            self._num_detections += 1
-            self._clients.report(f"{self.peer}: {one.keyword} ({one.score:.2f})")
-            times = {"start_s": round(one.start_s, 4), "end_s": round(one.end_s, 4)}
-            name = self._names[one.keyword]
-            await self._send({"type": "detection", "keyword": name, "score": round(one.score, 4)} | times)
-        if self._has_scores and self._num_unread() < MAX_UNREAD_BYTES:
-            scores = dict(zip(self._engine.detector.keywords, heard.scores.tolist()))
-            chosen = {self._names[keyword]: round(scores[keyword], 4) for keyword in self._names}
-            await self._send({"type": "scores", "end_s": round(heard.end_s, 4), "scores": chosen})
+            await self.send({"type": "dropped", "blocks": num_lost})
 
-    def _ready(self) -> dict[str, Any]:
-        detector, pcm = self._engine.detector, self.session.format
-        thresholds = dict(zip(detector.keywords, detector.thresholds))
-        return {
-            "type": "ready",
-            "keywords": list(self._names.values()),
-            "thresholds": [thresholds[keyword] for keyword in self._names],
-            "rate": pcm.rate,
-            "width": pcm.width,
-            "channels": pcm.channels,
-            "float": pcm.is_float,
-        }
+    @property
+    def reads_in_time(self) -> bool:
+        """Whether the client reads what it is sent."""
+        return self._num_unread() < MAX_UNREAD_BYTES
 
-    async def _send(self, values: dict[str, Any]) -> None:
+    async def send(self, values: dict[str, Any]) -> None:
+        """Sends `values`; raises TimeoutError if the client doesn't take it in time."""
         text = json.dumps(values, ensure_ascii=False)
         await asyncio.wait_for(self._socket.send_str(text), self._engine.config.send_s)
 
     async def _refuse(self, text: str) -> None:
         try:
             if not self._socket.closed:
-                await self._send({"type": "error", "text": text})
+                await self.send({"type": "error", "text": text})
                 await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=text.encode()[:100])
         except (OSError, asyncio.TimeoutError):
             return
@@ -213,6 +210,59 @@ class WebSocketClient:
             transport.abort()
 
 
+class WebSocketClient(SocketClient):
+    """Speaks what the head of this file says."""
+
+    def __init__(self, engine: Engine, clients: Clients, request: web.Request) -> None:
+        super().__init__(engine, clients, request)
+        self._names = choose_keywords(None, engine.detector.keywords)
+        self._has_scores = False
+        self._num_detections = 0
+
+    async def handle(self, values: dict[str, Any]) -> None:
+        if values["type"] == "start":
+            pcm, names = parse_format(values), choose_keywords(values.get("keywords"), self._engine.detector.keywords)
+            await self.session.start(pcm)
+            self._names, self._num_detections = names, 0
+            self.session.keywords = frozenset(names)
+            self._has_scores = values.get("scores") is True
+            await self.send(self.ready())
+        elif values["type"] == "stop":
+            heard = await self.session.stop()
+            await self.deliver(heard)
+            counts = {"detections": self._num_detections, "dropped_blocks": self.session.dropped_blocks}
+            await self.send({"type": "stopped", "end_s": round(heard.end_s, 4)} | counts)
+            self._num_detections = 0
+        else:
+            raise ProtocolError(f"a message of type {str(values['type'])[:80]!r} came; expected 'start' or 'stop'")
+
+    async def deliver(self, heard: Heard) -> None:
+        await self.tell_losses()
+        for one in heard.detections:
+            self._num_detections += 1
+            self.clients.report(f"{self.peer}: {one.keyword} ({one.score:.2f})")
+            times = {"start_s": round(one.start_s, 4), "end_s": round(one.end_s, 4)}
+            name = self._names[one.keyword]
+            await self.send({"type": "detection", "keyword": name, "score": round(one.score, 4)} | times)
+        if self._has_scores and self.reads_in_time:
+            scores = dict(zip(self._engine.detector.keywords, heard.scores.tolist()))
+            chosen = {self._names[keyword]: round(scores[keyword], 4) for keyword in self._names}
+            await self.send({"type": "scores", "end_s": round(heard.end_s, 4), "scores": chosen})
+
+    def ready(self) -> dict[str, Any]:
+        detector, pcm = self._engine.detector, self.session.format
+        thresholds = dict(zip(detector.keywords, detector.thresholds))
+        return {
+            "type": "ready",
+            "keywords": list(self._names.values()),
+            "thresholds": [thresholds[keyword] for keyword in self._names],
+            "rate": pcm.rate,
+            "width": pcm.width,
+            "channels": pcm.channels,
+            "float": pcm.is_float,
+        }
+
+
 def _parse(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
@@ -223,7 +273,8 @@ def _parse(text: str) -> dict[str, Any]:
     return values
 
 
-def _format(values: dict[str, Any]) -> PcmFormat:
+def parse_format(values: dict[str, Any]) -> PcmFormat:
+    """Returns the format that a `start` message states; raises AudioError on an impossible one."""
     is_float = values.get("float", False)
     if not isinstance(is_float, bool):
         raise AudioError(f"audio with float {str(is_float)[:20]!r} was announced; expected true or false")

@@ -16,11 +16,10 @@ from wyoming.info import Attribution, Describe, Info, WakeModel, WakeProgram
 from wyoming.ping import Ping, Pong
 from wyoming.wake import Detect, Detection, NotDetected
 
-from kws.detect.detector import Detector
 from kws.errors import KwsError
 from kws.serve.client import Clients, LossReport, choose_keywords, first_of
 from kws.serve.pcm import PcmFormat
-from kws.serve.session import Engine, Heard, Session
+from kws.serve.session import Engine, Heard, Listens, Session
 from kws.serve.settings import ProtocolError
 from kws.serve.wyoming_events import MAX_HEADER_BYTES, read_event
 
@@ -158,7 +157,7 @@ class WyomingClient:
         self._reader.set_exception(ProtocolError(f"nothing came for {idle_s:g} s"))
 
 
-def describe(detector: Detector, version: str) -> Info:
+def describe(detector: Listens, version: str) -> Info:
     """Returns what this server tells about itself: one wake-word program, a model for each keyword."""
     maker = Attribution(name="kws", url="")
     models = [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from demo_server import TRIGGER
 from serving import Serve, Serving
 
 from kws.detect.detector import Detector
@@ -36,3 +38,11 @@ def serve(eager_detector: Detector) -> Serve:
             yield serving
 
     return serve
+
+
+@pytest.fixture
+def folder(make_wakeword: Callable[..., Any], tmp_path: Path) -> Path:
+    """Returns a folder with two wake words for the demo, a folder and an archive."""
+    make_wakeword("hey computer", seed=5, trigger=TRIGGER).save(tmp_path / "hey_computer")
+    make_wakeword("go on", trigger=TRIGGER).save(tmp_path / "go_on.kws")
+    return tmp_path
