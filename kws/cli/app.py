@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from kws import __version__
+from kws.cli.demo import DEMO_EXAMPLES, demo
 from kws.cli.evaluate import COMMANDS as EVALUATE_COMMANDS
 from kws.cli.export import EXPORT_EXAMPLES, export
+from kws.cli.loading import Backend, BackendOption, BlockOption, GateOption, ThresholdOption, load_detector
 from kws.cli.record import ENROL_EXAMPLES, RECORD_EXAMPLES, enrol, record
 from kws.cli.serve import DOCTOR_EXAMPLES, SERVE_EXAMPLES, doctor, serve
+from kws.cli.study import COMMANDS as STUDY_COMMANDS
 from kws.cli.train import TRAIN_EXAMPLES, train
+from kws.cli.tune import TUNE_EXAMPLES, tune
 from kws.errors import AudioError, ConfigError, KwsError, MicrophoneError
 
 if TYPE_CHECKING:
@@ -49,9 +53,6 @@ class Format(str, Enum):
 
 
 ModelsOption = Annotated[list[str], typer.Option("--model", "-m", help="One more wake word; repeatable.")]
-ThresholdOption = Annotated[
-    float | None, typer.Option(help="Score that fires, 0 to 1, in place of the one each wake word was saved with.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object for each.")]
 
 
@@ -97,9 +98,11 @@ app.command(epilog=RECORD_EXAMPLES)(record)
 app.command(epilog=ENROL_EXAMPLES)(enrol)
 app.command(epilog=TRAIN_EXAMPLES)(train)
 app.command(epilog=EXPORT_EXAMPLES)(export)
+app.command(epilog=TUNE_EXAMPLES)(tune)
+app.command(epilog=DEMO_EXAMPLES)(demo)
 app.command(epilog=SERVE_EXAMPLES)(serve)
 app.command(epilog=DOCTOR_EXAMPLES)(doctor)
-for command, examples in EVALUATE_COMMANDS.items():
+for command, examples in {**EVALUATE_COMMANDS, **STUDY_COMMANDS}.items():
     app.command(epilog=examples)(command)
 
 
@@ -115,6 +118,9 @@ def detect(
     more_models: ModelsOption = [],  # noqa: B006 (typer copies it)
     format: Annotated[Format, typer.Option(help="Text, JSON lines, or an Audacity label track.")] = Format.text,
     threshold: ThresholdOption = None,
+    backend: BackendOption = Backend.auto,
+    block_ms: BlockOption = 0,
+    gate: GateOption = False,
 ) -> None:
     """Find wake words in recordings and print when they were said.
 
@@ -127,7 +133,7 @@ def detect(
     paths, skipped = expand_folders(files), []
     notes: list[str] = []
     check_format(format.value, paths)
-    detector = _load([model, *more_models], threshold)
+    detector = load_detector([model, *more_models], threshold, backend, block_ms, gate)
     with file_progress() as progress:
         task = progress.add_task("")
         for path in paths:
@@ -174,6 +180,9 @@ def listen(
         ),
     ] = None,
     threshold: ThresholdOption = None,
+    backend: BackendOption = Backend.auto,
+    block_ms: BlockOption = 0,
+    gate: GateOption = False,
 ) -> None:
     """Listen for wake words on the microphone, with meters of the level and of each score.
 
@@ -183,7 +192,7 @@ def listen(
     from kws.detect.live import follow
 
     source = _source(device, file, fast, stdin, rate)
-    detector = _load(models, threshold)
+    detector = load_detector(models, threshold, backend, block_ms, gate)
     view = _view(detector, as_json, has_status=not fast)
     with ExitStack() as stack:
         runner = None
@@ -193,6 +202,7 @@ def listen(
             stack.enter_context(source)
             stack.callback(lambda: view.message(view.summary()))
             where = getattr(source, "device_name", "") or file or "standard input"
+            view.device = str(where)
             view.message(f"listening to {where} for {', '.join(detector.keywords)}; Ctrl-C ends")
             stack.enter_context(view)
             for heard in follow(detector, source):
@@ -229,16 +239,6 @@ def _view(detector: Detector, as_json: bool, has_status: bool) -> ListenView:
     if sys.stdout.isatty():
         return MeterView(detector.keywords, detector.thresholds, text_line)
     return ListenView(detector.keywords, detector.thresholds, text_line, has_status)
-
-
-def _load(models: Sequence[str], threshold: float | None) -> Detector:
-    from kws.detect.detector import Detector
-    from kws.model.artefact import load_wakeword
-
-    wakewords = [load_wakeword(model) for model in models]
-    if threshold is not None:
-        wakewords = [wakeword.with_threshold(threshold) for wakeword in wakewords]
-    return Detector(wakewords)
 
 
 @app.command(epilog="Example:\n\nkws synth 'hey computer' --count 50 --out clips/")

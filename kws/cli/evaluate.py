@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kws.cli.loading import Backend, BackendOption
 from kws.errors import AudioError, ConfigError, DependencyError, EncoderError, require
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def evaluate(
     clips: Annotated[int, typer.Option(min=0, max=100, help="Misses and false alarms to show, of each kind.")] = 10,
     no_cost: NoCostOption = False,
     seed: SeedOption = 0,
+    backend: BackendOption = Backend.auto,
 ) -> None:
     """Measure misses at fixed false alarms an hour, on recordings that training never saw.
 
@@ -63,7 +65,7 @@ def evaluate(
     from kws.terminal import StageProgress
 
     wakeword = load_wakeword(model)
-    detector = Detector([wakeword])
+    detector = Detector([wakeword], backend.value)
     name = _keyword(detector, keyword)
     with StageProgress() as progress:
         material = read_material(positives, negatives, noise, [] if clean_only else snr, seed, progress.message)
@@ -72,7 +74,7 @@ def evaluate(
     if report is not None:
         require("jinja2", "train")
         require("matplotlib", "train")
-        cost = None if no_cost else measure_cost(model)
+        cost = None if no_cost else measure_cost(model, backend.value)
         listener = _listener(wakeword.encoder)
         page = write_full_report(
             report, build_report(model, detector, name, material, scores, listener, cost, num_examples=clips)
@@ -92,6 +94,7 @@ def compare(
     no_cost: NoCostOption = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
+    backend: BackendOption = Backend.auto,
 ) -> None:
     """Compare wake words on the same audio and the same noise: misses, whether that can be chance, and cost."""
     require("scipy", "train")
@@ -104,14 +107,16 @@ def compare(
 
     if len(models) < 2:
         raise ConfigError(f"'{models[0]}' is alone; name two wake words or more: kws compare A B --positives …")
-    loaded = [(model, load(model)) for model in models]
+    loaded = [(model, load(model, backend=backend.value)) for model in models]
     keywords = [_keyword(detector, keyword) for _, detector in loaded]
     contenders = []
     with StageProgress() as progress:
         material = read_material(positives, negatives, noise, [] if clean_only else snr, seed, progress.message)
         for (model, detector), name in zip(loaded, keywords):
             scores = score(detector, material, progress, progress.message, f"{model}: ")
-            contenders.append(contend(model, detector, name, scores, None if no_cost else measure_cost(model)))
+            contenders.append(
+                contend(model, detector, name, scores, None if no_cost else measure_cost(model, backend.value))
+            )
     comparison = compare_contenders(contenders)
     skipped = {"skipped": material.skipped}
     typer.echo(json.dumps(comparison.to_dict() | skipped) if as_json else format_comparison(comparison))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kws import __version__
+from kws.cli.loading import Backend, BackendOption, BlockOption, GateOption, ThresholdOption, load_detector
 from kws.errors import require
 
 if TYPE_CHECKING:
-    from kws.detect.detector import Detector
+    pass
 
 SERVE_EXAMPLES = (
     "Examples:\n\nkws serve hey_computer\n\n"
@@ -37,9 +37,10 @@ def serve(
         list[str], typer.Option(help="For WebSocket clients and Prometheus: http://HOST:PORT; repeatable.")
     ] = [_WEB],  # noqa: B006
     no_web: Annotated[bool, typer.Option("--no-web", help="No WebSocket and no metrics.")] = False,
-    threshold: Annotated[
-        float | None, typer.Option(help="Score that fires, 0 to 1, in place of the one each wake word was saved with.")
-    ] = None,
+    threshold: ThresholdOption = None,
+    backend: BackendOption = Backend.auto,
+    block_ms: BlockOption = 0,
+    gate: GateOption = False,
     max_clients: Annotated[int, typer.Option(help="Clients at once; more are refused.")] = 64,
     max_queued: Annotated[float, typer.Option(help="Seconds of audio that wait, for each client.")] = 5.0,
     workers: Annotated[int, typer.Option(help="Threads that detect; 0 for one a core.")] = 0,
@@ -68,7 +69,7 @@ def serve(
         idle_s=idle,
         allowed_origins=tuple(allow_origins),
     )
-    detector = _load(models, threshold)
+    detector = load_detector(models, threshold, backend, block_ms, gate)
     web = [] if no_web else web
     server = Server(detector, uris, web, config, _tell, __version__, is_announced=not no_zeroconf)
     _tell(f"listening for {', '.join(detector.keywords)}; Ctrl-C ends")
@@ -103,16 +104,6 @@ def doctor(
         print(json.dumps(finding.as_json(), ensure_ascii=False) if as_json else finding, flush=True)
     if num_failed:
         raise typer.Exit(1)
-
-
-def _load(models: Sequence[str], threshold: float | None) -> Detector:
-    from kws.detect.detector import Detector
-    from kws.model.artefact import load_wakeword
-
-    wakewords = [load_wakeword(model) for model in models]
-    if threshold is not None:
-        wakewords = [wakeword.with_threshold(threshold) for wakeword in wakewords]
-    return Detector(wakewords)
 
 
 def _tell(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ TRAIN_EXAMPLES = (
     "Examples:\n\nkws train 'hey computer'\n\n"
     "kws train 'hey computer' --positives recordings/ --noise kitchen/ --set trigger.refractory_s=2\n\n"
     "kws train 'hey computer' --from hey_computer-enrolled --positives recordings/\n\n"
+    "kws train 'hey computer' --negatives speech/ --set transfer.mode=last    # the encoder's last layers learn too\n\n"
     "Run again after an interruption, it goes on where it was."
 )
 
@@ -59,7 +61,18 @@ def train(
                 progress=progress,
                 warn=progress.message,
             )
+            if (own := trained.wakeword.encoder_folder) is not None and trained.wakeword.encoder.layer == "last":
+                _export(own, progress.message)
     except KeyboardInterrupt:
         typer.echo("interrupted; run the same command to go on", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"{trained.path} is ready; try it: kws listen {trained.path}")
+
+
+def _export(encoder: Path, say: Callable[[str], object]) -> None:
+    """Writes the graph of a wake word's own encoder, where it streams, so that it runs without torch too."""
+    from kws.export.onnx import export_encoder
+    from kws.model.encoder_folder import read_streaming_config
+
+    if read_streaming_config(encoder) is not None:
+        say(f"{export_encoder(encoder)}: it runs without torch too")

@@ -137,7 +137,8 @@ def mouth(
     """Returns what speaks a text in `voice`, now and then with the timbre of a real person."""
     if timbres is None or voice.synthesizer != timbres.synthesizer or rng.random() >= config.timbre_share:
         return lambda text, voice: speak(text, voice, synthesizers)
-    log_gains = timbres.draw(rng) * np.float32(rng.uniform(*config.timbre_strength))
+    least, most = config.timbre_strength
+    log_gains = timbres.draw(rng) * np.float32(rng.uniform(least, most))
     return lambda text, voice: move(speak(text, voice, synthesizers), log_gains)
 
 

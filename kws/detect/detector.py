@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from kws.audio.samples import as_waveform
+from kws.config import check
+from kws.detect.gate import Gate, Piece
 from kws.detect.head_stream import HeadStream, NumpyHeads
-from kws.detect.runtime import Backend, RuntimeEncoder, check_fits, load_encoder_for
+from kws.detect.runtime import Backend, RuntimeEncoder, backend_of, check_fits, load_encoder_for
 from kws.detect.trigger import Trigger
 from kws.errors import ArtefactError, ConfigError
 from kws.model.artefact import Keyword, WakeWord, load_wakeword
+from kws.model.incremental import MAX_FEED_FRAMES, EncoderStream
 from kws.model.settings import TriggerConfig
 
 
@@ -62,10 +66,15 @@ class Detector:
 
     Args:
         wakewords: at least one.
-        backend: "onnx", "int8" (ONNX too, rounded), "torch", or "auto": ONNX where the encoder has a graph, else torch.
+        backend: "int8" (ONNX, rounded), "onnx" (float32), "torch", or "auto": the first of these that there is.
+        block_ms: audio encoded at a time: 0 for the least, which the encoder gives, or a multiple of that. Longer
+            blocks cost less, detections are the same and come later.
+        gate: whether silence is passed over unheard, its scores 0, which costs nearly nothing.
     """
 
-    def __init__(self, wakewords: Sequence[WakeWord], backend: Backend = "auto") -> None:
+    def __init__(
+        self, wakewords: Sequence[WakeWord], backend: Backend = "auto", block_ms: float = 0, gate: bool = False
+    ) -> None:
         grouped: dict[Any, dict[Any, list[WakeWord]]] = {}
         for wakeword in wakewords:
             on_encoder = grouped.setdefault((wakeword.encoder, wakeword.encoder_sha256), {})
@@ -79,6 +88,29 @@ class Detector:
         if len({group.encoder.geometry for group in self._groups}) > 1:
             raise ArtefactError("the wake words' encoders have different frame rates; load them in separate detectors")
         self.geometry = self._groups[0].encoder.geometry
+        self.has_gate = gate
+        self._block_frames, self._unit_frames = self._frames_at_a_time(block_ms)
+
+    def _frames_at_a_time(self, block_ms: float) -> tuple[int, int]:
+        """Returns the frames of `block_ms`, and those that a gate decides on together: whole steps of each encoder."""
+        least = math.lcm(*(group.encoder.stream().block_frames for group in self._groups))
+        least_ms = 1000 * least * self.geometry.hop_s
+        most_ms = MAX_FEED_FRAMES // least * least_ms
+        is_possible = 0 <= block_ms <= most_ms and (block_ms / least_ms).is_integer()
+        allowed = f"0, or a multiple of {least_ms:g} ms (this encoder's block) up to {most_ms:g} ms"
+        check(is_possible, "block_ms", block_ms, allowed)
+        block_frames = self.geometry.frames_in(block_ms / 1000)
+        return block_frames, block_frames or least
+
+    @property
+    def block_ms(self) -> float:
+        """Milliseconds of audio encoded at a time."""
+        return 1000 * self._unit_frames * self.geometry.hop_s
+
+    @property
+    def backends(self) -> list[Backend]:
+        """What runs the encoder of each group of wake words."""
+        return [backend_of(group.encoder) for group in self._groups]
 
     @property
     def triggers(self) -> list[TriggerConfig]:
@@ -112,7 +144,8 @@ class Stream:
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
-        self._encoders = [group.encoder.stream() for group in detector._groups]
+        self._encoders = [_open_stream(group.encoder, detector._block_frames) for group in detector._groups]
+        self._gate = Gate(detector.geometry, detector._unit_frames) if detector.has_gate else None
         self._heads = [[HeadStream(head) for head in group.heads] for group in detector._groups]
         hop_s = detector.geometry.hop_s
         self._triggers = [Trigger(keyword.trigger, hop_s) for keyword in detector._keywords]
@@ -129,11 +162,11 @@ class Stream:
         Raises:
             AudioError: NaN, infinity, wrong shape or dtype; the stream is as before.
         """
-        return self._fire(self.feed_scores(chunk))
+        return self.fire(self.feed_scores(chunk))
 
     def flush(self) -> list[Detection]:
         """Returns what fires in the last frames, at the end of the audio; the stream is then fresh."""
-        detections = self._fire(self.flush_scores())
+        detections = self.fire(self.flush_scores())
         self.reset()
         return detections
 
@@ -144,19 +177,38 @@ class Stream:
     def feed_scores(self, chunk: Any) -> np.ndarray:
         """Returns the (num_frames, num_keywords) scores that `chunk` completes, without triggering on them."""
         waveform = as_waveform(chunk)
-        return self._score([encoder.feed(waveform) for encoder in self._encoders])
+        self._hear([Piece(waveform, True)] if self._gate is None else self._gate.feed(waveform))
+        return self._take_ready()
 
     def flush_scores(self) -> np.ndarray:
         """Returns the (num_frames, num_keywords) scores still owed at the end of the audio; only triggers remember."""
-        scores = self._score([encoder.flush() for encoder in self._encoders])
+        if self._gate is not None:
+            self._hear(self._gate.flush())
+            self._gate = Gate(self._detector.geometry, self._detector._unit_frames)
+        for index, encoder in enumerate(self._encoders):
+            self._add_frames(index, encoder.flush())
         for head in (head for heads in self._heads for head in heads):
             head.reset()
-        return scores
+        return self._take_ready()
 
-    def _score(self, frames: list[np.ndarray]) -> np.ndarray:
-        for index, heads in enumerate(self._heads):
-            scores = np.concatenate([head.feed(frames[index]) for head in heads], axis=1)
-            self._pending[index] = np.concatenate([self._pending[index], scores])
+    def _hear(self, pieces: Iterable[Piece]) -> None:
+        for samples, is_heard in pieces:
+            for index, encoder in enumerate(self._encoders):
+                if is_heard:
+                    self._add_frames(index, encoder.feed(samples))
+                else:
+                    self._add_scores(index, _no_scores(self._pending[index].shape[1], encoder.skip(samples)))
+
+    def _add_frames(self, index: int, frames: np.ndarray) -> None:
+        unit = self._detector._unit_frames  # at a time, however many there are: rounding is then the same
+        for start in range(0, len(frames), unit):
+            scores = [head.feed(frames[start : start + unit]) for head in self._heads[index]]
+            self._add_scores(index, np.concatenate(scores, axis=1))
+
+    def _add_scores(self, index: int, scores: np.ndarray) -> None:
+        self._pending[index] = np.concatenate([self._pending[index], scores])
+
+    def _take_ready(self) -> np.ndarray:
         num_ready = min(len(pending) for pending in self._pending)
         ready = np.concatenate([pending[:num_ready] for pending in self._pending], axis=1)
         self._pending = [pending[num_ready:] for pending in self._pending]
@@ -164,7 +216,11 @@ class Stream:
             self.recent_scores = ready.max(axis=0)
         return ready
 
-    def _fire(self, scores: np.ndarray) -> list[Detection]:
+    def fire(self, scores: np.ndarray) -> list[Detection]:
+        """Returns the keywords that fire in the next (num_frames, num_keywords) `scores`, as `feed` does with its own.
+
+        For scores that are there already, from `Detector.scores`.
+        """
         geometry, detections = self._detector.geometry, []
         for column, (keyword, trigger) in enumerate(zip(self._detector._keywords, self._triggers)):
             for firing in trigger.feed(scores[:, column]):
@@ -173,11 +229,15 @@ class Stream:
         return sorted(detections, key=lambda detection: detection.end_s)
 
 
-def load(*models: Path | str, backend: Backend = "auto") -> Detector:
+def load(*models: Path | str, backend: Backend = "auto", block_ms: float = 0, gate: bool = False) -> Detector:
     """Returns a detector of the wake words `models`: folders, `.kws` files, or names that `kws models` lists.
 
     Args:
-        backend: "onnx", "int8" (ONNX too, rounded), "torch", or "auto": ONNX where the encoder has a graph, else torch.
+        models: at least one.
+        backend: "int8" (ONNX, rounded), "onnx" (float32), "torch", or "auto": the first of these that there is.
+        block_ms: audio encoded at a time: 0 for the least, which the encoder gives, or a multiple of that. Longer
+            blocks cost less, detections are the same and come later.
+        gate: whether silence is passed over unheard, its scores 0, which costs nearly nothing.
 
     Raises:
         ArtefactError: nothing there, or it is damaged or from another version.
@@ -186,7 +246,13 @@ def load(*models: Path | str, backend: Backend = "auto") -> Detector:
     """
     if not models:
         raise ConfigError("no wake word was named; `kws models` lists those that come with kws")
-    return Detector([load_wakeword(model) for model in models], backend)
+    return Detector([load_wakeword(model) for model in models], backend, block_ms, gate)
+
+
+def _open_stream(encoder: RuntimeEncoder, step_frames: int) -> EncoderStream:
+    stream = encoder.stream()
+    stream.step_frames = step_frames or stream.step_frames
+    return stream
 
 
 def _check_unique(keywords: list[str]) -> None:
@@ -195,5 +261,5 @@ def _check_unique(keywords: list[str]) -> None:
         raise ConfigError(f"keyword '{twice[0]}' is in more than one of the models; load one of them")
 
 
-def _no_scores(num_keywords: int) -> np.ndarray:
-    return np.zeros((0, num_keywords), np.float32)
+def _no_scores(num_keywords: int, num_frames: int = 0) -> np.ndarray:
+    return np.zeros((num_frames, num_keywords), np.float32)

@@ -8,11 +8,14 @@ from kws.config import check
 from kws.errors import ArtefactError, EncoderError
 from kws.frames import FrameGeometry
 from kws.model.artefact import WakeWord
+from kws.model.graphs import graph_problem, load_onnx_encoder
 from kws.model.incremental import EncoderStream
-from kws.model.onnx_encoder import Precision, graph_problem, load_onnx_encoder
+from kws.model.onnx_session import Precision
 from kws.model.settings import EncoderConfig
 
-Backend = Literal["auto", "onnx", "int8", "torch"]
+Backend = Literal["auto", "int8", "onnx", "torch"]
+PRECISIONS: dict[Backend, Precision] = {"int8": "int8", "onnx": "float32"}
+"""Of the back ends that run graphs, the one that costs least first."""
 
 
 class RuntimeEncoder(Protocol):
@@ -39,7 +42,7 @@ def load_encoder_for(wakeword: WakeWord, backend: Backend = "auto") -> RuntimeEn
 
     Args:
         wakeword: says which encoder, how much of it, and the hash of its weights.
-        backend: "onnx", "int8" (ONNX too, rounded), "torch", or "auto": ONNX where the encoder has a graph, else torch.
+        backend: "int8" (ONNX, rounded), "onnx" (float32), "torch", or "auto": the first of these that there is.
 
     Raises:
         ArtefactError: the encoder of that name has other weights than the wake word was trained on.
@@ -47,13 +50,21 @@ def load_encoder_for(wakeword: WakeWord, backend: Backend = "auto") -> RuntimeEn
         ConfigError: there is no such back end.
     """
     check(backend in get_args(Backend), "backend", backend, ", ".join(map(repr, get_args(Backend))))
-    settings = wakeword.encoder
-    problem = graph_problem(settings) if backend != "torch" else ""
-    use_torch = backend == "torch" or (backend == "auto" and bool(problem))
-    precision: Precision = "int8" if backend == "int8" else "float32"
-    encoder = _load_torch_encoder(settings, problem) if use_torch else load_onnx_encoder(settings, precision)
+    settings, problem = wakeword.encoder, ""
+    if backend == "auto":
+        problem = graph_problem(settings)
+        runnable = [name for name, precision in PRECISIONS.items() if not graph_problem(settings, precision)]
+        backend = runnable[0] if runnable else "torch"
+    is_graph = backend in PRECISIONS
+    encoder = load_onnx_encoder(settings, PRECISIONS[backend]) if is_graph else _load_torch_encoder(settings, problem)
     check_fits(wakeword, encoder)
     return encoder
+
+
+def backend_of(encoder: RuntimeEncoder) -> Backend:
+    """Returns the back end that runs `encoder`."""
+    precision = getattr(encoder, "precision", None)
+    return next((name for name, known in PRECISIONS.items() if known == precision), "torch")
 
 
 def check_fits(wakeword: WakeWord, encoder: RuntimeEncoder) -> None:

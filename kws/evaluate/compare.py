@@ -150,11 +150,7 @@ def verdicts(comparison: Comparison) -> list[str]:
     first = comparison.contenders[0]
     sentences = []
     for other in comparison.contenders[1:]:
-        test = next(
-            test
-            for test in comparison.tests
-            if (test.name, test.condition, test.false_alarms_per_hour) == (other.name, CLEAN, VERDICT_RATE)
-        )
+        test = _deciding(comparison, other.name)
         misses, first_misses = (one.points[VERDICT_RATE][CLEAN] for one in (other, first))
         rates = f"{misses.false_rejection_rate:.1%} against {first_misses.false_rejection_rate:.1%}"
         alone = f"{test.only_other} recordings were heard by it alone, {test.only_first} by the first alone"
@@ -173,6 +169,19 @@ def verdicts(comparison: Comparison) -> list[str]:
             f"(McNemar's exact test, p = {test.p_value:.2g})."
         )
     return sentences
+
+
+def helps(comparison: Comparison, name: str) -> bool:
+    """Returns whether the wake word `name` misses fewer than the first by more than chance, as `verdicts` says it."""
+    test = _deciding(comparison, name)
+    both = [one for one in comparison.contenders if one is comparison.contenders[0] or one.name == name]
+    is_met = all(one.meets(VERDICT_RATE) for one in both)
+    return is_met and test.only_other > test.only_first and test.p_value < 1 - CONFIDENCE
+
+
+def _deciding(comparison: Comparison, name: str) -> PairedTest:
+    wanted = (name, CLEAN, VERDICT_RATE)
+    return next(test for test in comparison.tests if (test.name, test.condition, test.false_alarms_per_hour) == wanted)
 
 
 def format_comparison(comparison: Comparison) -> str:

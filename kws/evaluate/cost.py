@@ -16,6 +16,7 @@ import numpy as np
 
 from kws.audio.samples import block_size
 from kws.detect.detector import load
+from kws.detect.runtime import Backend
 from kws.errors import ConfigError
 from kws.frames import SAMPLE_RATE
 
@@ -26,7 +27,7 @@ NUM_ROUNDS = 5
 """The median of so many rounds is taken: other work on the machine disturbs some."""
 SHARE_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _STATUS = Path("/proc/self/status")
-_CHILD = "import sys, kws.evaluate.cost as cost; cost.measure_here(sys.argv[1], sys.stdout.write)"
+_CHILD = "import sys, kws.evaluate.cost as cost; cost.measure_here(sys.stdout.write, *sys.argv[1:])"
 
 
 @dataclass(frozen=True)
@@ -47,23 +48,28 @@ class Cost:
         return asdict(self)
 
 
-def measure_cost(model: str) -> Cost:
+def measure_cost(model: str, backend: Backend = "auto") -> Cost:
     """Returns what listening for the wake word `model` costs, on one thread, in a process of its own.
+
+    Args:
+        model: folder, `.kws` file or name.
+        backend: what runs its encoder.
 
     Raises:
         ConfigError: the process failed; with its last line.
     """
     environment = os.environ | dict.fromkeys(SHARE_THREADS, "1")
-    child = subprocess.run([sys.executable, "-c", _CHILD, model], capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-c", _CHILD, model, backend]
+    child = subprocess.run(command, capture_output=True, text=True, env=environment)
     if child.returncode != 0:
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConfigError(f"the cost of '{model}' can't be measured ({last}); --no-cost leaves it out")
     return Cost(**json.loads(child.stdout))
 
 
-def measure_here(model: str, write: Callable[[str], object]) -> None:
+def measure_here(write: Callable[[str], object], model: str, backend: Backend) -> None:
     """Listens to noise with `model` in this process and writes the cost as JSON."""
-    stream = load(model).stream()
+    stream = load(model, backend=backend).stream()
     noise = np.random.default_rng(0).normal(0, 0.05, round(ROUND_S * SAMPLE_RATE)).astype(np.float32)
     size, spent_s = block_size(BLOCK_S), []
     for _ in range(NUM_ROUNDS):

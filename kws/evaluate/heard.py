@@ -24,7 +24,7 @@ from kws.model.encoder_folder import (
     find_encoder_folder,
     read_json,
 )
-from kws.model.onnx_encoder import graph_problem, load_onnx_encoder
+from kws.model.graphs import graph_problem, load_onnx_encoder
 from kws.model.settings import EncoderConfig
 
 BOUNDARY = "|"

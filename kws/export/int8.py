@@ -1,4 +1,4 @@
-"""The step of a streaming encoder with its linear layers in int8: folder ─▶ ranges of activations ─▶ step.int8.onnx.
+"""The step of a streaming encoder with its linear layers in int8: folder ─▶ ranges of activations ─▶ graph.
 
 Weights are rounded when the graph is loaded, one scale a column; activations with fixed scales, measured here once, so
 that frames don't depend on how the audio was cut into chunks. Source: Jacob et al. 2018, arXiv:1712.05877.
@@ -14,12 +14,15 @@ import numpy as np
 from kws.data.mix import coloured_noise, mix_at_snr
 from kws.data.synth import draw_voice, speak
 from kws.data.text import random_sentence
+from kws.detect.runtime import RuntimeEncoder
 from kws.errors import EncoderError
 from kws.export.step_graph import CONTRIBUTED, StepGraph, step_graph
 from kws.frames import SAMPLE_RATE
-from kws.model.encoder_folder import INT8_GRAPH_FILE, StreamingConfig, find_encoder_folder, read_streaming_config
+from kws.model.encoder_folder import StreamingConfig, find_encoder_folder, read_streaming_config
 from kws.model.files import write_atomically
-from kws.model.onnx_encoder import WEIGHTS_KEY, OnnxEncoder, open_session
+from kws.model.onnx_encoder import WEIGHTS_KEY, OnnxEncoder, cut, step_file
+from kws.model.onnx_session import open_session
+from kws.model.settings import EncoderConfig
 
 NUM_SENTENCES = 40
 MAX_RELATIVE_ERROR = 0.1
@@ -28,12 +31,13 @@ COVERED = 99.999
 """Percentage of the activations that the range holds; what lies beyond is clipped."""
 
 
-def export_int8(folder: Path | str, audio: Sequence[np.ndarray] = ()) -> tuple[Path, float]:
-    """Writes `step.int8.onnx` into the streaming encoder's `folder` (or shipped name).
+def export_int8(folder: Path | str, audio: Sequence[np.ndarray] = (), layers: int = 0) -> tuple[Path, float]:
+    """Writes the int8 graph of a step into the streaming encoder's `folder` (or shipped name).
 
     Args:
-        folder: the encoder's, with `step.onnx` in it.
+        folder: the encoder's, with the float32 graph of as many layers in it.
         audio: speech as (num_samples,) float32, 16 kHz, to measure ranges on; without any, synthetic speech in noise.
+        layers: only the first so many (0: all).
 
     Returns:
         The file, and the relative root mean square error of its frames on audio that the ranges weren't measured on.
@@ -45,16 +49,18 @@ def export_int8(folder: Path | str, audio: Sequence[np.ndarray] = ()) -> tuple[P
     config = read_streaming_config(found) if found else None
     if found is None or config is None:
         raise EncoderError(f"{folder} holds no streaming encoder")
-    exact = OnnxEncoder(found)
+    settings, path = EncoderConfig(name=str(found), layers=layers), found / step_file(config, layers, "int8")
+    config = cut(config, layers)
+    exact = OnnxEncoder(found, settings)
     audio = list(audio) or calibration_audio(np.random.default_rng(0))
     ranges = activation_ranges(exact, config, audio[::2])
     graph = step_graph(Int8Graph(config, ranges, exact.sha256))
-    rounded = OnnxEncoder(found, precision="int8", graph=graph)
+    rounded = OnnxEncoder(found, settings, precision="int8", graph=graph)
     error = relative_error(exact, rounded, audio[1::2])
     if not error <= MAX_RELATIVE_ERROR:
         raise EncoderError(f"int8 changes the frames of {found} by {error:.1%}, allowed {MAX_RELATIVE_ERROR:.0%}")
-    write_atomically(found / INT8_GRAPH_FILE, graph)
-    return found / INT8_GRAPH_FILE, error
+    write_atomically(path, graph)
+    return path, error
 
 
 class Int8Graph(StepGraph):
@@ -126,7 +132,7 @@ def activation_ranges(
     }
 
 
-def relative_error(exact: OnnxEncoder, rounded: OnnxEncoder, audio: Sequence[np.ndarray]) -> float:
+def relative_error(exact: RuntimeEncoder, rounded: RuntimeEncoder, audio: Sequence[np.ndarray]) -> float:
     """Returns the root mean square difference of the frames of two encoders, relative to the first's."""
     squares, total = 0.0, 0.0
     for waveform in audio:

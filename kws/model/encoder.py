@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -101,6 +101,11 @@ class Encoder(nn.Module, ABC):
         if settings.layers:
             del self.transformer_layers[settings.layers :]
         self.settings = settings
+        self._freeze()
+
+    def train_layers(self, trainable_layers: int) -> None:
+        """Freezes and unfreezes in place, as `EncoderConfig.trainable_layers` says; weights stay as they are."""
+        self.settings = replace(self.settings, trainable_layers=trainable_layers)
         self._freeze()
 
     def reinitialise(self) -> None:

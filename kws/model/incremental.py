@@ -14,10 +14,28 @@ MAX_FEED_FRAMES = 512
 
 
 class EncoderStream(Protocol):
-    """One stream through an encoder: all its state, and none of its weights."""
+    """One stream through an encoder: all its state, and none of its weights.
+
+    Attributes:
+        block_frames: least frames that it gives at a time, except at the end.
+        step_frames: frames that it encodes at a time, whole blocks; fewer give results sooner, more cost less. 0: as
+            many as the samples allow. Set it before the first `feed`.
+    """
+
+    step_frames: int
+
+    @property
+    def block_frames(self) -> int: ...
 
     def feed(self, samples: np.ndarray) -> np.ndarray:
         """Returns the (num_frames, dim) float32 frames that `samples` (num_samples,) completes."""
+
+    def skip(self, samples: np.ndarray) -> int:
+        """Passes over the frames that `samples` completes, and returns how many.
+
+        Later frames are as if these had never been; only samples that both see count. What was fed before must have
+        been whole steps.
+        """
 
     def flush(self) -> np.ndarray:
         """Returns the frames still owed at the end of the audio; the stream is then fresh."""
@@ -52,11 +70,23 @@ class StepEncoder(Protocol):
 
 
 class IncrementalStream:
-    """One stream through a `StepEncoder`: the samples not encoded yet, and the network's cache."""
+    """One stream through a `StepEncoder`: the samples not encoded yet, and the network's cache.
 
-    def __init__(self, encoder: StepEncoder) -> None:
+    Args:
+        encoder: the network.
+        step_frames: frames encoded at a time. With 0, how the audio is cut decides, and with it rounding: which is
+            faster for long audio, but frames then depend on the cutting in their last bits.
+    """
+
+    def __init__(self, encoder: StepEncoder, step_frames: int = 0) -> None:
         self.encoder = encoder
+        self.step_frames = step_frames
         self.reset()
+
+    @property
+    def block_frames(self) -> int:
+        """Frames that are encoded together."""
+        return self.encoder.block_frames
 
     def reset(self) -> None:
         """Forgets everything heard."""
@@ -69,19 +99,28 @@ class IncrementalStream:
         Raises:
             AudioError: `samples` is not a waveform; the stream is as before.
         """
-        self._samples = np.concatenate([self._samples, as_waveform(samples)])
-        block = self.encoder.block_frames
-        return self._encode(self.encoder.geometry.num_frames(len(self._samples)) // block * block)
+        step = self.step_frames or self.block_frames
+        return self._encode(self._add(samples) // step * step)
+
+    def skip(self, samples: np.ndarray) -> int:
+        """Passes over the frames that `samples` completes, and returns how many; the network's cache stays."""
+        num_frames = self._add(samples)
+        self._samples = self._samples[num_frames * self.encoder.geometry.hop :]
+        return num_frames
 
     def flush(self) -> np.ndarray:
         """Returns the frames of the last, partial block; the stream is then fresh."""
-        frames = self._encode(self.encoder.geometry.num_frames(len(self._samples)))
+        frames = self._encode(self._add(np.zeros(0, np.float32)))
         self.reset()
         return frames
 
+    def _add(self, samples: np.ndarray) -> int:
+        self._samples = np.concatenate([self._samples, as_waveform(samples)])
+        return self.encoder.geometry.num_frames(len(self._samples))
+
     def _encode(self, num_frames: int) -> np.ndarray:
         geometry, block = self.encoder.geometry, self.encoder.block_frames
-        most = max(1, MAX_FEED_FRAMES // block) * block
+        most = self.step_frames or max(1, MAX_FEED_FRAMES // block) * block
         frames = [np.zeros((0, self.encoder.dim), np.float32)]
         while num_frames > 0:
             count = min(num_frames, most)

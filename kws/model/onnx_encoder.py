@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import onnxruntime
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from kws.errors import EncoderError
 from kws.model.encoder_folder import (
-    GRAPH_FILE,
-    INT8_GRAPH_FILE,
     WEIGHTS_FILE,
     WEIGHTS_PREFIX,
     StreamingConfig,
-    find_encoder_folder,
     read_streaming_config,
 )
 from kws.model.incremental import EncoderStream, IncrementalStream
+from kws.model.onnx_session import PRECISION_SUFFIX, Precision, metadata_of, open_encoder_graph, ort_value
 from kws.model.settings import EncoderConfig
 
 CONFIG_KEY = "kws_config"
@@ -32,17 +29,12 @@ CONFIG_KEY = "kws_config"
 WEIGHTS_KEY = "kws_weights_sha256"
 """Key of the hash of the weights that an int8 graph was measured with."""
 
-Precision = Literal["float32", "int8"]
-GRAPH_FILES: dict[Precision, str] = {"float32": GRAPH_FILE, "int8": INT8_GRAPH_FILE}
-
 INT8_LIMIT = 63
 """Largest rounded weight. With seven bits, processors without VNNI can't overflow their 16-bit sums of two products."""
 
-_ERRORS_ONLY = 3
-
 
 class OnnxEncoder:
-    """The whole depth of a streaming encoder, last layer's frames, without torch.
+    """A streaming encoder, the frames of the last layer that it keeps, without torch.
 
     It holds weights only, so that threads and any number of streams can share it.
 
@@ -55,10 +47,11 @@ class OnnxEncoder:
         settings: what it was loaded with.
         weights: the graph's initialisers by name.
         cache_names: the graph's inputs that `step` hands on.
+        precision: of the linear layers.
 
     Args:
-        folder: holds `config.json`, `step.onnx` and `model.safetensors`.
-        settings: what it was asked for with, which `graph_problem` accepts.
+        folder: holds `config.json`, the graph and `model.safetensors`.
+        settings: what it was asked for with, how many layers too; by default all.
         num_threads: threads that share one step; a step of 160 ms is too short for a second one to help.
         precision: of the linear layers.
         graph: a model to run instead of the one in `folder`.
@@ -79,25 +72,29 @@ class OnnxEncoder:
     ) -> None:
         config = read_streaming_config(folder)
         if config is None:
-            raise EncoderError(f"the encoder in {folder} was not trained to stream, so no graph of it can be run")
+            raise EncoderError(f"the encoder in {folder} was not trained to stream, so its windows are run")
+        self.settings = settings or EncoderConfig(name=str(folder))
+        path = folder / step_file(config, self.settings.layers, precision)
+        config = cut(config, self.settings.layers)
         weights, self.sha256 = _read_weights(folder / WEIGHTS_FILE, config)
         metadata = {CONFIG_KEY: json.dumps(asdict(config))}
         if precision == "int8":
             weights, metadata[WEIGHTS_KEY] = with_int8(weights, config), self.sha256
-        path = folder / GRAPH_FILES[precision]
-        self.settings = settings or EncoderConfig(name=str(folder))
+        self.precision = precision
         self.geometry = config.geometry
         self.dim = config.hidden_size
         self.block_frames = config.block_frames
         self.weights = weights  # the session reads some of them where they lie
-        self._session = _open_graph(path, graph, weights, num_threads)
-        _check_metadata(self._session, path, metadata)
+        self._session = open_encoder_graph(path, graph, weights, num_threads)
+        recorded = metadata_of(self._session)
+        if any(recorded.get(key) != value for key, value in metadata.items()):
+            raise EncoderError(f"{path} was exported from another encoder; export it again: kws export {folder}")
         pasts = [f"past_{index}" for index in range(config.num_hidden_layers)]
         self.cache_names = ["position", *pasts]
         self._outputs = ["frames", *(f"next_{name}" for name in self.cache_names)]
         no_past = np.zeros((0, 2 * self.dim), np.float32)
         position = np.zeros((config.num_conv_pos_embeddings - 1, self.dim), np.float32)
-        self._fresh = [_ort_value(position), *(_ort_value(no_past) for _ in pasts)]
+        self._fresh = [ort_value(position), *(ort_value(no_past) for _ in pasts)]
 
     def initial_cache(self) -> list[Any]:
         """Returns the cache of a stream that has heard nothing: one `OrtValue` for each cache input of the graph."""
@@ -110,38 +107,24 @@ class OnnxEncoder:
             samples: (1, hop * num_frames + overlap) float32, beginning with the overlap of the step before.
             cache: from `initial_cache` or the step before.
         """
-        inputs = dict(zip(self.cache_names, cache)) | {"samples": _ort_value(samples[0])}
+        inputs = dict(zip(self.cache_names, cache)) | {"samples": ort_value(samples[0])}
         frames, *cache = self._session.run_with_ort_values(self._outputs, inputs)
         return frames.numpy()[None], cache
 
     def stream(self) -> EncoderStream:
-        """Returns a fresh stream; the encoder itself keeps no state."""
-        return IncrementalStream(self)
+        """Returns a fresh stream, block by block; the encoder itself keeps no state."""
+        return IncrementalStream(self, self.block_frames)
 
 
-def load_onnx_encoder(settings: EncoderConfig, precision: Precision = "float32") -> OnnxEncoder:
-    """Returns the encoder of `settings`, as a graph.
-
-    Raises:
-        EncoderError: it can't run as a graph, or a file is missing or damaged.
-    """
-    problem, folder = graph_problem(settings, precision), find_encoder_folder(settings.name)
-    if problem or folder is None:
-        raise EncoderError(f"the encoder '{settings.name}' can't run on ONNX Runtime: {problem}; use backend='torch'")
-    return OnnxEncoder(folder, settings, precision=precision)
+def step_file(config: StreamingConfig, layers: int = 0, precision: Precision = "float32") -> str:
+    """Returns the name of the graph of the first `layers` layers (0: all) of the encoder of `config`."""
+    stem = "step" if layers in (0, config.num_hidden_layers) else f"step-{layers}"
+    return stem + PRECISION_SUFFIX[precision]
 
 
-def graph_problem(settings: EncoderConfig, precision: Precision = "float32") -> str:
-    """Returns why the encoder of `settings` can't run as a graph, or an empty string if it can."""
-    folder = find_encoder_folder(settings.name)
-    config = read_streaming_config(folder) if folder else None
-    if folder is None or config is None:
-        return f"'{settings.name}' is not an encoder trained to stream"
-    if not (folder / GRAPH_FILES[precision]).is_file():
-        return f"{folder} holds no {GRAPH_FILES[precision]} (kws export {folder})"
-    if settings.layer != "last" or settings.layers not in (0, config.num_hidden_layers):
-        return f"its graph has all {config.num_hidden_layers} layers and gives the last one's frames"
-    return "its weights are random" if settings.is_random else ""
+def cut(config: StreamingConfig, layers: int) -> StreamingConfig:
+    """Returns `config` with the first `layers` layers alone (0: all)."""
+    return replace(config, num_hidden_layers=layers) if layers else config
 
 
 def with_int8(weights: dict[str, np.ndarray], config: StreamingConfig) -> dict[str, np.ndarray]:
@@ -168,34 +151,3 @@ def _read_weights(path: Path, config: StreamingConfig) -> tuple[dict[str, np.nda
     if wrong:
         raise EncoderError(f"{path} lacks, or has in another shape, {len(wrong)} weights, first {wrong[0]}")
     return weights, hashlib.sha256(content).hexdigest()
-
-
-def _open_graph(
-    path: Path, graph: bytes | None, weights: dict[str, np.ndarray], num_threads: int
-) -> onnxruntime.InferenceSession:
-    try:
-        return open_session(graph or path.read_bytes(), weights, num_threads)
-    except OSError as error:
-        raise EncoderError(f"{path} can't be read ({error.strerror}); fetch the encoder again") from error
-    except Exception as error:  # onnxruntime's own exceptions have no public base class
-        raise EncoderError(f"{path} can't be run ({error}); export it again: kws export {path.parent}") from error
-
-
-def open_session(graph: bytes, weights: dict[str, np.ndarray], num_threads: int) -> onnxruntime.InferenceSession:
-    """Returns a session of `graph` with `weights` as its initialisers."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    options.add_external_initializers(list(weights), [_ort_value(array) for array in weights.values()])
-    return onnxruntime.InferenceSession(graph, sess_options=options, providers=["CPUExecutionProvider"])
-
-
-def _check_metadata(session: onnxruntime.InferenceSession, path: Path, expected: dict[str, str]) -> None:
-    recorded = session.get_modelmeta().custom_metadata_map
-    if any(recorded.get(key) != value for key, value in expected.items()):
-        raise EncoderError(f"{path} was exported from another encoder; export it again: kws export {path.parent}")
-
-
-def _ort_value(array: np.ndarray) -> Any:
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))

@@ -24,6 +24,7 @@ from kws.model.encoder_folder import (
 )
 from kws.model.files import sha256_of
 from kws.model.settings import DEFAULT_ENCODER, EncoderConfig
+from kws.model.small import is_small_folder, load_small_encoder
 from kws.model.streaming import StreamingEncoder
 
 __all__ = ["DEFAULT_ENCODER", "build_encoder", "list_encoders", "load_encoder"]
@@ -52,6 +53,8 @@ def build_encoder(settings: EncoderConfig) -> Encoder:
     config = read_streaming_config(folder) if folder is not None else None
     if folder is not None and config is not None:
         encoder: Encoder = _load_streaming(folder, config)
+    elif folder is not None and is_small_folder(folder):
+        encoder = load_small_encoder(folder)
     else:
         from kws.model.windowed import load_transformers_encoder
 

@@ -1,8 +1,7 @@
 """Any wav2vec2, HuBERT or WavLM checkpoint, streamed by re-encoding a fixed window: samples ─▶ windows ─▶ frames.
 
 Such an encoder attends both ways and may normalise over time, so its frames depend on the window's length and on
-padding. The window is therefore the same in training and live, holds no padding, and is aligned to the sample counter:
-the first window gives all of its frames, each later one the frames of the last hop.
+padding. The window is therefore the same in training and live; `window_stream.py` has the stream.
 """
 
 from __future__ import annotations
@@ -16,21 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kws.audio.samples import as_waveform
 from kws.errors import EncoderError, require
 from kws.frames import FrameGeometry
 from kws.model.encoder import Encoder, OutputLayer
 from kws.model.files import sha256_of
 from kws.model.settings import DEFAULT_ENCODER, EncoderConfig
+from kws.model.window_stream import WindowedStream
 
 MODEL_TYPES = ("wav2vec2", "hubert", "wavlm")
 """Architectures of `transformers` that turn 16 kHz samples into 20 ms frames through wav2vec2's convolutions."""
 
 UNUSED_WEIGHTS = ("masked_spec_embed",)
 """Weights that only masked pretraining reads; published checkpoints often lack them."""
-
-MAX_WINDOWS = 16
-"""Windows encoded at once at most."""
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -87,71 +83,14 @@ class WindowedEncoder(Encoder):
         states = self.network(windows, output_hidden_states=True).hidden_states
         return self.select(states, nn.Identity())
 
-    def stream(self) -> WindowedStream:
-        return WindowedStream(self)
-
-
-class WindowedStream:
-    """The state of one stream: the samples from the last window's start on, and how many of their frames were given."""
-
-    def __init__(self, encoder: WindowedEncoder) -> None:
-        self.encoder = encoder
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets everything heard."""
-        self._samples = np.zeros(0, np.float32)
-        self._given = 0  # frames
-        self._next = 0  # frame at which the next window starts
-
-    def feed(self, samples: np.ndarray) -> np.ndarray:
-        """Returns the (num_frames, dim) float32 frames of the windows that `samples` completes.
-
-        Raises:
-            AudioError: `samples` is not a waveform; the stream is as before.
-        """
-        self._samples = np.concatenate([self._samples, as_waveform(samples)])
-        encoder, geometry = self.encoder, self.encoder.geometry
-        num_ready = geometry.num_frames(len(self._samples)) - self._next
-        num_whole = (num_ready - encoder.window_frames) // encoder.hop_frames + 1
-        frames = [np.zeros((0, encoder.dim), np.float32)]
-        while num_whole > 0:
-            count = min(num_whole, MAX_WINDOWS)
-            frames.append(self._encode(count))
-            num_whole -= count
-        return np.concatenate(frames)
-
-    def flush(self) -> np.ndarray:
-        """Returns the frames still owed, from a last window that ends with the audio; the stream is then fresh.
-
-        Audio shorter than one window is the only thing ever padded, with silence after it.
-        """
-        geometry, window = self.encoder.geometry, self.encoder.window_frames
-        num_frames, given = geometry.num_frames(len(self._samples)), self._given
-        frames = np.zeros((0, self.encoder.dim), np.float32)
-        if num_frames > given:
-            start = max(0, num_frames - window)
-            last = self._samples[start * geometry.hop : geometry.num_samples(num_frames)]
-            padded = np.pad(last, (0, geometry.num_samples(window) - len(last)))
-            frames = self._run(padded[None])[0, given - start : num_frames - start]
-        self.reset()
-        return frames
-
-    def _encode(self, count: int) -> np.ndarray:
-        geometry, hop, window = self.encoder.geometry, self.encoder.hop_frames, self.encoder.window_frames
-        starts = [self._next + index * hop for index in range(count)]
-        length = geometry.num_samples(window)
-        windows = [self._samples[start * geometry.hop : start * geometry.hop + length] for start in starts]
-        encoded = self._run(np.stack(windows))
-        first = encoded[0, self._given - self._next :]
-        later = encoded[1:, window - hop :].reshape(-1, self.encoder.dim)
-        self._samples = self._samples[starts[-1] * geometry.hop :]
-        self._given, self._next = window, hop
-        return np.concatenate([first, later])
-
     @torch.inference_mode()
-    def _run(self, windows: np.ndarray) -> np.ndarray:
-        return self.encoder.encode(torch.from_numpy(np.ascontiguousarray(windows))).numpy()
+    def run(self, windows: np.ndarray) -> np.ndarray:
+        """Returns (batch, window_frames, dim) float32 of `windows` (batch, num_samples), as `encode`."""
+        return self.encode(torch.from_numpy(np.ascontiguousarray(windows))).numpy()
+
+    def stream(self) -> WindowedStream:
+        """Returns a fresh stream; the encoder itself keeps no state."""
+        return WindowedStream(self)
 
 
 def load_transformers_encoder(settings: EncoderConfig, folder: Path | None) -> WindowedEncoder:

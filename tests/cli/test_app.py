@@ -21,7 +21,7 @@ from kws.audio.io import write_audio
 from kws.model.artefact import WakeWord
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["train", "evaluate", "detect", "listen", "synth", "devices", "models", "version"]
+COMMANDS = ["train", "evaluate", "detect", "listen", "export", "tune", "synth", "devices", "models", "version"]
 
 MakeWakeWord = Callable[..., WakeWord]
 
@@ -153,6 +153,23 @@ class TestDetect:
         process = start("detect", "no-such-model", recording, "--debug")
         assert "Traceback" in process.communicate(timeout=60)[1]
         assert process.returncode == 1
+
+    @pytest.mark.parametrize("options", [("--backend", "onnx"), ("--block-ms", "160"), ("--gate",)])
+    def test_how_the_encoder_is_run_changes_nothing_found(
+        self, run: Run, model: Path, recording: Path, options: tuple[str, ...]
+    ) -> None:
+        command = ("detect", model, recording, "--threshold", "0", "--format", "json")
+        expected = run(*command).detections
+        assert expected
+        assert run(*command, *options).detections == expected
+
+    def test_what_cannot_run_the_encoder_is_an_error(self, run: Run, model: Path, recording: Path) -> None:
+        outcome = run("detect", model, recording, "--backend", "int8")
+        assert outcome.code == 2
+        assert "step.int8.onnx (kws export" in outcome.messages
+        outcome = run("listen", model, "--file", recording, "--fast", "--block-ms", "100")
+        assert outcome.code == 2
+        assert "block_ms" in outcome.messages and "a multiple of 80 ms" in outcome.messages
 
     def test_an_impossible_threshold_is_an_error(self, run: Run, model: Path, recording: Path) -> None:
         outcome = run("detect", model, recording, "--threshold", 3)

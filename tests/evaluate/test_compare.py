@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kws.detect.detector import Detector
-from kws.evaluate.compare import Contender, compare, contend, format_comparison, verdicts
+from kws.evaluate.compare import Contender, compare, contend, format_comparison, helps, verdicts
 from kws.evaluate.cost import Cost
 from kws.evaluate.material import Scores
 from kws.evaluate.metrics import OperatingPoint
@@ -35,12 +35,15 @@ def test_a_clear_difference_is_stated_with_its_counts():
     assert sentence.startswith("new misses fewer than old on clean recordings at 0.5 false alarms an hour")
     assert "30.0% against 66.7% missed; 12 recordings were heard by it alone, 1 by the first alone" in sentence
     assert "p=0.0034*" in format_comparison(comparison)  # under 0.05 / 8
+    assert helps(comparison, "new")
+    assert not helps(compare([other, first]), "old")
 
 
 def test_a_small_difference_is_none():
     comparison = compare([contender("old", [True, True, False]), contender("new", [True, False, False])])
     (sentence,) = verdicts(comparison)
     assert sentence.startswith("new can't be told apart from old")
+    assert not helps(comparison, "new")
     assert "*" not in format_comparison(comparison).partition("p: against")[0]
 
 

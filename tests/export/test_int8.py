@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -52,18 +54,50 @@ def test_frames_are_near_float32_and_do_not_depend_on_chunks(folder):
     assert 0 < error < int8.MAX_RELATIVE_ERROR
     whole = frames_of(rounded, waveform, len(waveform))
     for size in (160, 1280, 4001):
-        np.testing.assert_allclose(frames_of(rounded, waveform, size), whole, atol=0.02)
+        np.testing.assert_array_equal(frames_of(rounded, waveform, size), whole)
     assert np.abs(frames_of(exact, waveform, 1280) - whole).max() > 0  # it is another graph
 
 
-def test_a_detector_runs_on_it(folder, make_wakeword, noise):
-    import dataclasses
+@pytest.fixture
+def wakeword(folder, make_wakeword):
+    made = make_wakeword("one", "two")
+    return dataclasses.replace(made, encoder=dataclasses.replace(made.encoder, name=str(folder)))
 
-    wakeword = make_wakeword("tiny")
-    moved = dataclasses.replace(wakeword, encoder=dataclasses.replace(wakeword.encoder, name=str(folder)))
-    exact, rounded = (Detector([moved], backend=backend).scores(noise) for backend in ("onnx", "int8"))
+
+def test_a_detector_runs_on_it(wakeword, noise):
+    exact, rounded = (Detector([wakeword], backend=backend).scores(noise) for backend in ("onnx", "int8"))
     assert not np.array_equal(exact, rounded)
     np.testing.assert_allclose(rounded, exact, atol=0.2)
+    chosen = Detector([wakeword])
+    assert chosen.backends == ["int8"]
+    np.testing.assert_array_equal(chosen.scores(noise), rounded)
+
+
+@pytest.mark.parametrize("backend", ["int8", "onnx"])
+@pytest.mark.parametrize("has_gate", [False, True])
+@pytest.mark.parametrize("size", [1, 160, 1280, 4000, "random"])
+def test_scores_are_the_same_to_the_bit_whatever_the_chunks(wakeword, noise, chunks, size, has_gate, backend):
+    audio = noise[:8_000] if size == 1 else np.concatenate([noise, np.zeros(48_000, np.float32), noise])
+    detector = Detector([wakeword], backend=backend, gate=has_gate)
+    stream, whole = detector.stream(), detector.scores(audio)
+    pieces = [stream.feed_scores(piece) for piece in chunks(audio, size)]
+    np.testing.assert_array_equal(np.concatenate([*pieces, stream.flush_scores()]), whole)
+
+
+def test_streams_in_many_threads_share_one_detector(wakeword, chunks):
+    detector = Detector([wakeword], gate=True)
+    voices = [babble(seed, 40_000) for seed in range(12)]
+
+    def listen(voice):
+        stream = detector.stream()
+        pieces = [stream.feed_scores(piece) for piece in chunks(voice, 1280)]
+        return np.concatenate([*pieces, stream.flush_scores()])
+
+    alone = [listen(voice) for voice in voices]
+    with ThreadPoolExecutor(6) as executor:
+        together = list(executor.map(listen, voices * 3))
+    for index, scores in enumerate(together):
+        np.testing.assert_array_equal(scores, alone[index % len(voices)])
 
 
 def test_a_graph_of_other_weights_is_refused(folder, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ import pytest
 pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
+from kws.detect.detector import Detector  # noqa: E402
 from kws.errors import EncoderError  # noqa: E402
 from kws.export import onnx as export  # noqa: E402
 from kws.export.step_graph import StepGraph, _unfold  # noqa: E402
 from kws.model.encoder_folder import find_encoder_folder, list_encoders, read_streaming_config  # noqa: E402
-from kws.model.onnx_encoder import open_session  # noqa: E402
+from kws.model.onnx_session import open_session  # noqa: E402
 
 
 @pytest.mark.parametrize("name", list_encoders())
@@ -69,3 +71,16 @@ def test_only_streaming_encoders_are_exported(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}')
     with pytest.raises(EncoderError, match="no streaming encoder"):
         export.export_encoder(tmp_path)
+
+
+def test_the_first_layers_alone_are_a_graph_of_their_own(tiny_encoder_folder, make_wakeword, noise, tmp_path):
+    folder = shutil.copytree(tiny_encoder_folder, tmp_path / "encoder")
+    path = export.export_encoder(folder, layers=1)
+    assert path.name == "step-1.onnx"
+    wakeword = make_wakeword("cut", layers=1)
+    moved = replace(wakeword, encoder=replace(wakeword.encoder, name=str(folder)))
+    torch_detector, detector = (Detector([moved], backend=backend) for backend in ("torch", "auto"))
+    assert detector.backends == ["onnx"]
+    np.testing.assert_allclose(detector.scores(noise), torch_detector.scores(noise), atol=1e-4)
+    with pytest.raises(EncoderError, match="has 2 transformer layers; 3 is none of 1 to 2"):
+        export.export_encoder(folder, layers=3)

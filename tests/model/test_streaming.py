@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from kws.errors import AudioError, EncoderError
-from kws.model.onnx_encoder import OnnxEncoder, graph_problem
+from kws.model.graphs import graph_problem
+from kws.model.onnx_encoder import OnnxEncoder
 from kws.model.settings import EncoderConfig
 
 torch = pytest.importorskip("torch")
@@ -252,8 +253,8 @@ def test_folder_without_an_encoder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"layers": 1}, "2 layers"),
-        ({"layer": "mix"}, "last one"),
+        ({"layers": 1}, "step-1.onnx"),
+        ({"layer": "mix"}, "last layer"),
         ({"is_random": True}, "random"),
         ({}, ""),
         ({"layers": 2}, ""),

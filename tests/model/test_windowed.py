@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import KINDS, LABELS, build_checkpoint
 
 from kws.errors import AudioError, EncoderError
 from kws.frames import WAV2VEC2_GEOMETRY
@@ -18,42 +18,17 @@ safetensors_torch = pytest.importorskip("safetensors.torch")
 
 from kws.model.pretrained import load_encoder  # noqa: E402
 
-SIZES = {
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "conv_dim": [8] * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-    "vocab_size": 5,
-}
-LABELS = ("<pad>", "A", "B", "C", "|")
-KINDS = ["Wav2Vec2", "Hubert", "WavLM"]
 WINDOW = {"window_s": 0.5, "hop_s": 0.1}
-
-
-def build(folder: Path, kind: str, **settings: object) -> Path:
-    """Writes a randomly initialised checkpoint of `kind` to `folder`, as `save_pretrained` does."""
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = getattr(transformers, f"{kind}Config")(**{**SIZES, **settings})
-        getattr(transformers, f"{kind}ForCTC")(config).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text('{"do_normalize": true}', encoding="utf-8")
-    vocabulary = {label: index for index, label in enumerate(LABELS)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp(request.param), request.param)
+    return build_checkpoint(tmp_path_factory.mktemp(request.param), request.param)
 
 
 @pytest.fixture(scope="module")
 def wav2vec2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("checkpoint"), "Wav2Vec2")
+    return build_checkpoint(tmp_path_factory.mktemp("checkpoint"), "Wav2Vec2")
 
 
 def forward(encoder, waveform: np.ndarray) -> np.ndarray:
