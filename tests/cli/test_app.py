@@ -361,7 +361,7 @@ class TestTrain:
         def train_wakeword(phrase: str, out: Path, **options: object) -> types.SimpleNamespace:
             options["progress"]("mixing", 1, 1)  # type: ignore[operator]
             calls.append((phrase, out, options))
-            return types.SimpleNamespace(path=out)
+            return types.SimpleNamespace(path=out, wakeword=types.SimpleNamespace(encoder_folder=None))
 
         monkeypatch.setattr("kws.train.wakeword.train_wakeword", train_wakeword)
         outcome = run(

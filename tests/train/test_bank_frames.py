@@ -81,6 +81,18 @@ def test_training_takes_the_bank_and_names_its_licences(folder, tmp_path):
     assert "made-up speech" in (trained.path / "CARD.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("mode", "has_bank"), [("last", True), ("full", False)])
+def test_an_encoder_that_learns_keeps_the_bank_only_while_its_convolutions_are_the_banks(
+    folder, tmp_path, mode, has_bank
+):
+    settings = [*TINY, f"encoder.name={json.dumps(str(folder))}", f"transfer.mode={mode}", "transfer.steps=2"]
+    settings += ["transfer.last_layers=1", "transfer.batch_size=4"]
+    details = train_wakeword("jarvis", tmp_path / mode, overrides=settings).wakeword.details
+    assert ("speakers_of_the_encoders_bank" in details["made_from"]) == has_bank
+    hours = details["metrics"]["at_threshold"]["hours"]
+    assert hours == pytest.approx((5 if has_bank else 2) * 20 / 3600, rel=0.01)
+
+
 @pytest.fixture
 def prepared(tmp_path):
     """A prepared corpus of ten speakers, each of whom said every phone, in the order of "jarvis" too."""

@@ -209,7 +209,7 @@ def test_training_goes_on_from_it_with_the_recordings_it_kept(overrides, folder,
 
 def test_a_start_that_does_not_fit_is_refused(make_wakeword, tiny_encoder_folder, tmp_path):
     encoder = load_encoder(str(tiny_encoder_folder))
-    head = HeadConfig(hidden=8, kernel=3, dilation=2)
+    head = HeadConfig(hidden=4, members=2, kernel=3, dilation=2)
     assert open_start(None, encoder, head).wakeword is None
     assert open_start(make_wakeword("a").save(tmp_path / "a"), encoder, head).clips is None
     with pytest.raises(ArtefactError, match="has the head HeadConfig"):

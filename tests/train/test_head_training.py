@@ -66,7 +66,7 @@ def test_members_learn_alone_and_answer_together():
     """The first member's gradient is what it would be without the second; the head's logit is the members' mean."""
     torch.manual_seed(0)
     pair = Head(4, 1, HeadConfig(hidden=3, members=2, kernel=2, dilation=1))
-    alone = Head(4, 1, HeadConfig(hidden=3, kernel=2, dilation=1))
+    alone = Head(4, 1, HeadConfig(hidden=3, members=1, kernel=2, dilation=1))
     alone.load_state_dict(
         {name: value[..., :3] if name == "output.weight" else value[:3] for name, value in pair.state_dict().items()}
     )
