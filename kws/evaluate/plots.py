@@ -49,7 +49,7 @@ def draw_det_curves(evaluation: Evaluation, theme: str) -> bytes:
     axes.set_xlabel("false alarms an hour")
     axes.set_ylabel(f"misses of {first[0].num_positives}, %")
     axes.legend(title="dots: at its own threshold", title_fontsize=9, frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def draw_thresholds(evaluation: Evaluation, peaks: Mapping[str, Sequence[float]], theme: str) -> bytes:
@@ -81,7 +81,7 @@ def draw_thresholds(evaluation: Evaluation, peaks: Mapping[str, Sequence[float]]
     below.set_xticks(_log_odds(ticks), [f"{tick:g}" for tick in ticks])
     for axes in (above, below):
         axes.axvline(_log_odds([evaluation.trigger.threshold])[0], color=THEMES[theme]["ink"], linestyle=":")
-    return _png(figure)
+    return png(figure)
 
 
 def _log_odds(values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -95,23 +95,30 @@ def _figure(theme: str, num_rows: int = 1) -> tuple[Any, Any, Sequence[str]]:
     figure = Figure(figsize=(7.2, 4.2 if num_rows == 1 else 5.4), layout="constrained", facecolor=look["paper"])
     grid = np.atleast_1d(figure.subplots(num_rows, sharex=True))
     for axes in grid:
-        axes.set_facecolor(look["paper"])
-        axes.grid(color=look["grid"], linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(colors=look["ink"], which="both")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(look["grid"])
-        axes.xaxis.label.set_color(look["ink"])
-        axes.yaxis.label.set_color(look["ink"])
+        dress(axes, theme)
     return figure, grid[0] if num_rows == 1 else grid, look["colours"]
 
 
-def _png(figure: Any) -> bytes:
+def dress(axes: Any, theme: str) -> None:
+    """Gives `axes` the colours of `theme`."""
+    look = THEMES[theme]
+    axes.set_facecolor(look["paper"])
+    axes.grid(color=look["grid"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=look["ink"], which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(look["grid"])
+    axes.xaxis.label.set_color(look["ink"])
+    axes.yaxis.label.set_color(look["ink"])
+
+
+def png(figure: Any, dpi: int = 144) -> bytes:
+    """Returns `figure` as a PNG, its texts in the ink of its axes."""
     ink = figure.axes[0].xaxis.label.get_color()
     for axes in figure.axes:
         legend = axes.get_legend()
         for text in (*axes.texts, *(legend.get_texts() if legend else ()), *([legend.get_title()] if legend else ())):
             text.set_color(ink)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, facecolor=figure.get_facecolor())
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor())
     return buffer.getvalue()

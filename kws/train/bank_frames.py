@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kws.config import check
 from kws.data.splice import phone_classes
@@ -85,7 +85,7 @@ class BankFrames:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> FrameSet:
         """Returns `num_windows` windows of `num_frames` frames, each of one speaker in one room."""
-        indices = np.stack([self._draw(num_frames, rng) for _ in range(num_windows)])
+        indices = self._indices(num_windows, num_frames, rng)
         size = max(1, BATCH_FRAMES // num_frames)
         frames = []
         for start in range(0, num_windows, size):
@@ -93,6 +93,13 @@ class BankFrames:
             frames.append(frames_of_features(self.encoder, self.bank.features(indices[start : start + size])))
         progress(num_windows, num_windows)
         return FrameSet(np.concatenate(frames), np.full(num_windows, NEGATIVE, np.int64))
+
+    def features(self, num_windows: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Returns (num_windows, num_frames, hidden_dim) float32 features of such windows, before attention."""
+        return self.bank.features(self._indices(num_windows, num_frames, rng))
+
+    def _indices(self, num_windows: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+        return np.stack([self._draw(num_frames, rng) for _ in range(num_windows)])
 
     def _draw(self, num_frames: int, rng: np.random.Generator) -> np.ndarray:
         """Returns the positions of one window's codes: a session's utterances after each other, from a random place."""
@@ -133,6 +140,13 @@ class RealSpeech:
     seed: int
     training: BankFrames | None = None
     held_out: BankFrames | None = None
+
+    def on(self, encoder: Encoder) -> RealSpeech:
+        """Returns the same speech for `encoder`, whose layers were trained but whose convolutions are the bank's."""
+        if not isinstance(encoder, StreamingEncoder):
+            return RealSpeech(self.config, self.seed)
+        parts = (part and BankFrames(part.bank, encoder) for part in (self.training, self.held_out))
+        return RealSpeech(self.config, self.seed, *parts)
 
     def joined_to_training(self, data: FrameSet, work: Path, progress: Callable[[int, int], None]) -> FrameSet:
         """Returns `data` with windows of real speech, kept in the folder `work`."""
@@ -210,10 +224,12 @@ def local_features(encoder: StreamingEncoder, waveform: np.ndarray) -> np.ndarra
 @torch.inference_mode()
 def frames_of_features(encoder: StreamingEncoder, features: np.ndarray) -> np.ndarray:
     """Returns (batch, num_frames, dim) float16 frames of `local_features`, (batch, num_frames, hidden_dim) float32."""
-    batch = torch.from_numpy(np.ascontiguousarray(features, np.float32))
-    return (
-        _behind_the_convolutions(encoder).step(batch, encoder.initial_cache(len(batch)))[0].numpy().astype(np.float16)
-    )
+    return attend(encoder, torch.from_numpy(np.ascontiguousarray(features, np.float32))).numpy().astype(np.float16)
+
+
+def attend(encoder: StreamingEncoder, features: Tensor) -> Tensor:
+    """Returns (batch, num_frames, dim) frames of `local_features`, (batch, num_frames, hidden_dim), with gradients."""
+    return _behind_the_convolutions(encoder).step(features, encoder.initial_cache(len(features)))[0]
 
 
 def _behind_the_convolutions(encoder: StreamingEncoder) -> StreamingEncoder:

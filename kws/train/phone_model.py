@@ -105,9 +105,9 @@ class PhoneModel(nn.Module):
         """
         folder.mkdir(parents=True, exist_ok=True)
         output = self.ctc_output if has_ctc else self.frame_output
-        _save_half(self.encoder, "wav2vec2.", folder / WEIGHTS)
-        _save_half(output, "lm_head.", folder / OUTPUT_LAYER)
-        _save_half(self.frame_output, "lm_head.", folder / FRAME_LAYER)
+        save_half(self.encoder, "wav2vec2.", folder / WEIGHTS)
+        save_half(output, "lm_head.", folder / OUTPUT_LAYER)
+        save_half(self.frame_output, "lm_head.", folder / FRAME_LAYER)
         config = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
         (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
         shutil.copyfile(self.folder / VOCABULARY, folder / VOCABULARY)
@@ -170,7 +170,8 @@ class Masking:
         return ((positions >= starts) & (positions < starts + lengths)).any(dim=1)
 
 
-def _save_half(module: nn.Module, prefix: str, path: Path) -> None:
+def save_half(module: nn.Module, prefix: str, path: Path) -> None:
+    """Writes the weights of `module` in half precision to `path`, their names after `prefix`."""
     values = {prefix + name: value.detach() for name, value in module.state_dict().items()}
     half = {name: value.to("cpu", torch.float16).contiguous() for name, value in values.items()}
     save_file(half, path, metadata={"format": "pt"})

@@ -21,12 +21,12 @@ from kws.data.text import normalize
 from kws.data.windows import WindowComposer, WindowConfig
 from kws.errors import ConfigError
 from kws.evaluate.report import Report
+from kws.model.artefact import load_wakeword
 from kws.model.encoder import Encoder
 from kws.model.files import write_atomically
 from kws.model.head import Head
-from kws.model.pretrained import build_encoder
 from kws.model.settings import EncoderConfig, HeadConfig, TriggerConfig
-from kws.train.bank_frames import BankConfig, open_real_speech
+from kws.train.bank_frames import BankConfig, RealSpeech, open_real_speech
 from kws.train.calibration import HeldOut, calibrate
 from kws.train.features import FeatureMaker, concatenate, one_thread_per_operation
 from kws.train.head_training import FrameSet, HeadTrainer, HeadTrainingConfig
@@ -35,6 +35,8 @@ from kws.train.result import TrainedWakeWord, assemble, write_result
 from kws.train.sounds import Folders, Sounds, gather_sounds
 from kws.train.spliced import add_spliced, noted_in
 from kws.train.start import StartingPoint, open_start
+from kws.train.transfer.fine_tuning import FineTuned, fine_tune
+from kws.train.transfer.modes import TransferConfig, open_encoder
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and their number."""
@@ -75,6 +77,7 @@ class WakeWordConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     training: HeadTrainingConfig = field(default_factory=HeadTrainingConfig)
     bank: BankConfig = field(default_factory=BankConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
 
     def __post_init__(self) -> None:
         rate = self.false_alarms_per_hour
@@ -126,9 +129,7 @@ def train_wakeword(
         ArtefactError: `start_from` can't be read, or was made on another encoder.
     """
     settings = resolve_config(phrase, config, overrides)
-    encoder = build_encoder(settings.encoder)
-    if not encoder.is_frozen:
-        raise ConfigError("encoder.trainable_layers must be 0: the head is trained on cached frames")
+    encoder = open_encoder(settings.encoder, settings.transfer, settings.seed)
     start = open_start(start_from, encoder, settings.head)
     folders = Folders(positives, negatives, noise, rir, start.clips)
     out = Path(out or slug(phrase))
@@ -138,19 +139,27 @@ def train_wakeword(
     num_spliced = _add_spliced(sounds, settings, progress)
     maker = FeatureMaker(encoder, work, settings.seed)
     real_speech = open_real_speech(settings.phrase, encoder, settings.bank, settings.seed)
-    data = _training_frames(maker, sounds[0], settings, progress)
-    data = real_speech.joined_to_training(data, work, partial(progress, "adding real speech"))
-    held_out = _held_out_frames(maker, sounds[1], settings, progress)
-    held_out = real_speech.joined_to_held_out(held_out, work, partial(progress, "adding held-out real speech"))
-    head, losses = _train_head(encoder, data, settings, start, work, progress)
+    own_encoder = None
+    if encoder.is_frozen:
+        data = _training_frames(maker, sounds[0], settings, progress)
+        data = real_speech.joined_to_training(data, work, partial(progress, "adding real speech"))
+        held_out = _held_out_frames(maker, sounds[1], settings, progress)
+        held_out = real_speech.joined_to_held_out(held_out, work, partial(progress, "adding held-out real speech"))
+        head, losses = _train_head(encoder, data, settings, start, work, progress)
+    else:
+        tuned = _fine_tune(encoder, sounds[0], settings, start, real_speech, work, progress)
+        encoder, head, losses = tuned.encoder, tuned.head, tuned.losses
+        real_speech, own_encoder = tuned.real_speech, tuned.folder
+        held_out = _held_out_frames(FeatureMaker(encoder, work, settings.seed), sounds[1], settings, progress)
+        held_out = real_speech.joined_to_held_out(held_out, work, partial(progress, "adding held-out real speech"))
     calibrated = calibrate(head, held_out, settings.trigger, encoder.geometry.hop_s, settings.false_alarms_per_hour)
     wakeword = assemble(head, encoder, settings, sounds, calibrated, time.monotonic() - started)
     wakeword = start.noted_in(real_speech.noted_in(noted_in(wakeword, num_spliced)))
     hop_s, threshold = encoder.geometry.hop_s, settings.trigger.threshold
     report = Report(settings.phrase, calibrated.points, calibrated.traces, hop_s, losses, threshold)
-    write_result(out, wakeword, to_toml(settings), report)
+    write_result(out, replace(wakeword, encoder_folder=own_encoder), to_toml(settings), report)
     shutil.rmtree(work)
-    return TrainedWakeWord(out, wakeword, calibrated)
+    return TrainedWakeWord(out, load_wakeword(out), calibrated)
 
 
 def resolve_config(
@@ -217,6 +226,20 @@ def _held_out_frames(maker: FeatureMaker, sounds: Sounds, settings: WakeWordConf
         maker.frames("held-out-positives", 2, settings.validation_positives, composer.positive, report_positives),
         maker.frames("held-out-negatives", 3, settings.validation_windows, compose_negative, report_negatives),
     )
+
+
+def _fine_tune(
+    encoder: Encoder,
+    sounds: Sounds,
+    settings: WakeWordConfig,
+    start: StartingPoint,
+    real_speech: RealSpeech,
+    work: Path,
+    progress: Progress,
+) -> FineTuned:
+    composer, report, seed = _composer(sounds, settings), partial(progress, "training"), settings.seed
+    transfer, head, loss = settings.transfer, settings.head, settings.loss
+    return fine_tune(encoder, composer, transfer, head, loss, start, real_speech, seed, work, report)
 
 
 def _train_head(
