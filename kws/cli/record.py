@@ -115,9 +115,7 @@ def enrol(
         )
     where = shlex.quote(str(enrolled.path))
     typer.echo(f"{enrolled.path} is ready; try it: kws listen {where}")
-    typer.echo(
-        f"misses and false alarms were not measured on people; improve it: kws train {shlex.quote(name)} --from {where}"
-    )
+    typer.echo(f"its CARD.md says what was not measured; improve it: kws train {shlex.quote(name)} --from {where}")
 
 
 def _source(device: str | None, file: Path | None, stdin: bool, rate: int) -> Microphone | BlockSource:

@@ -205,7 +205,7 @@ def test_what_was_recorded_is_enrolled_and_improved(run: Run, tiny_encoder_folde
     outcome = run("enrol", "Lumos", "lumos-recordings", "--keep-clips", *options)
     assert outcome.code == 0, outcome.messages
     assert "lumos is ready; try it: kws listen lumos" in outcome.output
-    assert "not measured on people" in outcome.output
+    assert "CARD.md says what was not measured" in outcome.output
     assert len(list((tmp_path / "lumos/clips").glob("*.wav"))) == 3
     outcome = run("detect", "lumos", "--threshold", 0, "--format", "json", "lumos-recordings/lumos-0001.wav")
     assert json.loads(outcome.output.splitlines()[0])["keyword"] == "lumos"
