@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kws.cli.train import with_options
 from kws.errors import AudioError, ConfigError, require
 
 if TYPE_CHECKING:
@@ -98,9 +98,6 @@ def enrol(
     from kws.terminal import StageProgress
     from kws.train.enrolment import enrol as enrol_clips
 
-    overrides = [*settings]
-    overrides += [f"encoder.name={json.dumps(encoder)}"] if encoder is not None else []
-    overrides += [f"seed={seed}"] if seed is not None else []
     with StageProgress() as progress:
         enrolled = enrol_clips(
             name,
@@ -108,7 +105,7 @@ def enrol(
             out,
             phrase=phrase,
             config=config,
-            overrides=overrides,
+            overrides=with_options(settings, encoder, seed),
             keep_clips=keep_clips,
             progress=progress,
             warn=progress.message,

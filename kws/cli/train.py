@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -42,9 +42,6 @@ def train(
     from kws.terminal import StageProgress
     from kws.train.wakeword import train_wakeword
 
-    overrides = [*settings]
-    overrides += [f"encoder.name={json.dumps(encoder)}"] if encoder is not None else []
-    overrides += [f"seed={seed}"] if seed is not None else []
     try:
         with StageProgress() as progress:
             trained = train_wakeword(
@@ -55,7 +52,7 @@ def train(
                 noise=noise,
                 rir=rir,
                 config=config,
-                overrides=overrides,
+                overrides=with_options(settings, encoder, seed),
                 start_from=start_from,
                 is_fresh=fresh,
                 progress=progress,
@@ -67,6 +64,12 @@ def train(
         typer.echo("interrupted; run the same command to go on", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"{trained.path} is ready; try it: kws listen {trained.path}")
+
+
+def with_options(settings: Sequence[str], encoder: str | None, seed: int | None) -> list[str]:
+    """Returns the `section.key=value` changes of `--set`, with those that options of their own stand for."""
+    options = [f"encoder.name={json.dumps(encoder)}"] if encoder is not None else []
+    return [*settings, *options, *([f"seed={seed}"] if seed is not None else [])]
 
 
 def _export(encoder: Path, say: Callable[[str], object]) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kws.evaluate.examples import Example
 from kws.evaluate.heard import BOUNDARY, spell
 from kws.frames import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 WIDTH, HEIGHT = 480, 132
 """Of a trace, in its own units."""
@@ -57,6 +60,19 @@ class Row:
     at: str
 
 
+def page_environment() -> Environment:
+    """Returns what renders the templates beside this module: values escaped, unknown names refused."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("kws.evaluate", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def render_page(
     values: Mapping[str, Any],
     misses: Mapping[str, Sequence[tuple[str, Example]]],
@@ -69,15 +85,7 @@ def render_page(
         misses: (clip's file, miss) by condition.
         alarms: (clip's file, alarm).
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("kws.evaluate", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {"percent": percent, "rate": rate, "score": score}
     row = partial(_row, threshold=values["trigger"]["threshold"])
     conditions = values["conditions"]

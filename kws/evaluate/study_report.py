@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kws.evaluate.learning_curves import Study, differences, verdict
-from kws.evaluate.page import percent
+from kws.evaluate.page import page_environment, percent
 from kws.evaluate.plots import THEMES
 from kws.evaluate.study_plots import draw_study
 from kws.model.files import write_atomically
@@ -98,15 +98,7 @@ def write_study_report(folder: Path, report: StudyReport) -> Path:
 
 def render_study(values: Mapping[str, Any]) -> str:
     """Returns the HTML of `StudyReport.to_dict()`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("kws.evaluate", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {"percent": percent, "points": lambda share: f"{100 * share:+.1f}"}
     return environment.get_template(TEMPLATE).render(values)
 

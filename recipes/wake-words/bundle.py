@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import CLEAN, WORDS, continuous_speech, noises, write_manifest
+from measure import CLEAN, WORDS, continuous_speech, score_conditions, write_manifest
 
 import kws
 from kws.data.manifest import read_clips
-from kws.evaluate.protocol import Evaluation, evaluate, score_negatives, score_positives
+from kws.evaluate.protocol import Evaluation, evaluate, score_negatives
 from kws.model.artefact import load_wakeword
 from kws.train.result import card
 from kws.train.wakeword import slug
@@ -63,10 +63,7 @@ def measured_on_people(folder: Path, phrase: str, data: Path) -> Evaluation:
     word = phrase.split()[-1]
     if word in WORDS:
         tests = read_clips(data / f"wake-words/{word}/test.jsonl")
-        conditions = {
-            name: score_positives(detector, tests, snr_db, noises(data) if snr_db else [], seed=0)
-            for name, snr_db in ((CLEAN, None), (f"{SNR_DB:g} dB", SNR_DB))
-        }
+        conditions = score_conditions(detector, tests, [SNR_DB], data)
     speech = continuous_speech(data)
     for other in set(WORDS) - {word}:
         speech[f"recordings of {other}"] = read_clips(data / f"wake-words/{other}/test.jsonl")

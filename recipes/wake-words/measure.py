@@ -113,16 +113,24 @@ def measure(runs: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str
     negatives = [score_negatives(detector, *item) for item in track(speech.items(), "speech without the words")]
     rows = []
     for word in arguments.words:
-        conditions = {
-            name: score_positives(detector, tests[word], snr_db, noises(arguments.data) if snr_db else [], seed=0)
-            for name, snr_db in track([(CLEAN, None), *((f"{snr:g} dB", snr) for snr in arguments.snr)], word)
-        }
+        conditions = score_conditions(detector, tests[word], arguments.snr, arguments.data)
         ends_s = [word_end_s(read_audio(clip.path)) for clip in tests[word]]
         others = [scores for scores in negatives if scores.name != f"recordings of {word}"]
         for run in runs:
             if run.word == word:
                 rows.append(vars(run) | row_of(detector, run, conditions, others, ends_s))
     return rows
+
+
+def score_conditions(
+    detector: Detector, clips: Sequence[Clip], snrs_db: Sequence[float], data: Path
+) -> dict[str, list[np.ndarray]]:
+    """Returns the scores of `clips`, clean and in noise at each of `snrs_db`, by the condition's name."""
+    conditions = [(CLEAN, None), *((f"{snr_db:g} dB", snr_db) for snr_db in snrs_db)]
+    return {
+        name: score_positives(detector, clips, snr_db, noises(data) if snr_db else [], seed=0)
+        for name, snr_db in track(conditions, "recordings of the word")
+    }
 
 
 def load_all(runs: Sequence[Run], arguments: argparse.Namespace) -> Detector:
