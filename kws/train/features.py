@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,19 @@ import torch
 from kws.data.windows import NO_END, Window
 from kws.frames import FrameGeometry
 from kws.model.encoder import Encoder
+from kws.model.graphs import graph_problem, load_onnx_encoder
+from kws.model.onnx_encoder import OnnxEncoder
+from kws.model.onnx_windows import OnnxWindows
+from kws.model.settings import EncoderConfig
+from kws.model.streaming import StreamingEncoder
 from kws.train.head_training import FrameSet
 from kws.train.losses import NEGATIVE
 
 SHARD_WINDOWS = 64
 BATCH_SAMPLES = 16 * 51_200
 """Samples encoded at once, which bounds the memory."""
+GRAPH_FRAMES = 64
+"""Frames that a graph encodes at once: more take as long, fewer longer."""
 
 
 class FeatureMaker:
@@ -113,9 +121,33 @@ def one_thread_per_operation() -> Iterator[int]:
 @torch.inference_mode()
 def encode(encoder: Encoder, waveforms: np.ndarray) -> np.ndarray:
     """Returns (batch, num_frames, dim) float16 frames of (batch, num_samples) float32 waveforms."""
+    graph = _graph_of(encoder)
+    if graph is not None:
+        return np.stack([_frames_of(graph, waveform) for waveform in waveforms])
     size = max(1, BATCH_SAMPLES // waveforms.shape[1])
     batches = [encoder(torch.from_numpy(waveforms[i : i + size])) for i in range(0, len(waveforms), size)]
     return torch.cat(batches).numpy().astype(np.float16)
+
+
+def _graph_of(encoder: Encoder) -> OnnxEncoder | None:
+    """Returns the float32 graph of a frozen `encoder`, which takes two thirds of torch's time, where there is one."""
+    is_steps = isinstance(encoder, StreamingEncoder) and encoder.is_frozen
+    if not is_steps or graph_problem(encoder.settings):
+        return None
+    graph = _open_graph(encoder.settings)
+    return graph if isinstance(graph, OnnxEncoder) and graph.sha256 == encoder.sha256 else None
+
+
+@lru_cache(maxsize=1)
+def _open_graph(settings: EncoderConfig) -> OnnxEncoder | OnnxWindows:
+    return load_onnx_encoder(settings)
+
+
+def _frames_of(graph: OnnxEncoder, waveform: np.ndarray) -> np.ndarray:
+    """Returns (num_frames, dim) float16 frames of (num_samples,) float32 `waveform`."""
+    stream = graph.stream()
+    stream.step_frames = GRAPH_FRAMES
+    return np.concatenate([stream.feed(waveform), stream.flush()]).astype(np.float16)
 
 
 def end_frame(end_sample: int, geometry: FrameGeometry) -> int:

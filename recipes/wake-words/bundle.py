@@ -2,6 +2,8 @@
 
 Launch (from the repository, with the recordings described in README.md at DATA):
     python recipes/wake-words/bundle.py --data DATA --out pretrained
+
+Wake words that are in `--out` already are only measured, all of them in one pass.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from measure import CLEAN, WORDS, continuous_speech, score_conditions, write_manifest
+from rich.progress import track
 
 import kws
 from kws.data.manifest import read_clips
@@ -35,39 +37,43 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("pretrained"), help="folder of wake words")
     parser.add_argument("--phrases", nargs="+", default=PHRASES)
     arguments = parser.parse_args()
-    for phrase in arguments.phrases:
-        print(phrase, flush=True)
-        folder = train(phrase, arguments.data, arguments.out)
-        note(folder, measured_on_people(folder, phrase, arguments.data))
+    folders = {phrase: arguments.out / slug(phrase) for phrase in arguments.phrases}
+    for phrase, folder in folders.items():
+        if not (folder / "wakeword.json").is_file():
+            print(phrase, flush=True)
+            train(phrase, folder, arguments.data)
+    for evaluation in measured_on_people(folders, arguments.data):
+        note(folders[evaluation.keyword], evaluation)
 
 
-def train(phrase: str, data: Path, out: Path) -> Path:
-    """Trains `phrase` from text, and from all recordings in `enrol` where there are some; returns its folder."""
-    folder, positives = out / slug(phrase), None
+def train(phrase: str, folder: Path, data: Path) -> None:
+    """Trains `phrase` into `folder` from text, and from all recordings in `enrol` where there are some."""
+    positives = None
     if phrase in WORDS:
         positives = write_manifest(folder / "enrol.jsonl", read_clips(data / f"wake-words/{phrase}/enrol.jsonl"))
-    kws.train(phrase, folder, positives=positives, is_fresh=True)
+    kws.train(phrase, folder, positives=positives)
     for left in ("report", "log"):
         shutil.rmtree(folder / left)
     (folder / "enrol.jsonl").unlink(missing_ok=True)
-    return folder
 
 
-def measured_on_people(folder: Path, phrase: str, data: Path) -> Evaluation:
-    """Returns misses on `test` recordings of the phrase's last word, and false alarms on other people's speech.
+def measured_on_people(folders: Mapping[str, Path], data: Path) -> list[Evaluation]:
+    """Returns misses on `test` recordings of each phrase's last word, and false alarms on other people's speech.
 
     The last word alone should be missed: half a phrase must not fire.
     """
-    detector = kws.load(folder)
-    conditions: dict[str, list[np.ndarray]] = {CLEAN: []}
-    word = phrase.split()[-1]
-    if word in WORDS:
-        tests = read_clips(data / f"wake-words/{word}/test.jsonl")
-        conditions = score_conditions(detector, tests, [SNR_DB], data)
-    speech = continuous_speech(data)
-    for other in set(WORDS) - {word}:
-        speech[f"recordings of {other}"] = read_clips(data / f"wake-words/{other}/test.jsonl")
-    return evaluate(detector, phrase, conditions, [score_negatives(detector, *item) for item in speech.items()])
+    detector = kws.load(*folders.values())
+    tests = {word: read_clips(data / f"wake-words/{word}/test.jsonl") for word in WORDS}
+    speech = continuous_speech(data) | {f"recordings of {word}": clips for word, clips in tests.items()}
+    negatives = [score_negatives(detector, *item) for item in track(speech.items(), "speech without the words")]
+    spoken = {phrase.split()[-1] for phrase in folders}
+    conditions = {word: score_conditions(detector, tests[word], [SNR_DB], data) for word in spoken & set(WORDS)}
+    evaluations = []
+    for phrase in folders:
+        word = phrase.split()[-1]
+        others = [scores for scores in negatives if scores.name != f"recordings of {word}"]
+        evaluations.append(evaluate(detector, phrase, conditions.get(word, {CLEAN: []}), others))
+    return evaluations
 
 
 def note(folder: Path, evaluation: Evaluation) -> None:

@@ -20,8 +20,9 @@ import numpy as np
 from rich.progress import track
 
 import kws
-from kws.audio.io import read_audio
+from kws.audio.io import read_audio, write_audio
 from kws.data.manifest import Clip, read_clips
+from kws.data.synth import draw_voice, speak
 from kws.data.text import normalize
 from kws.detect.detector import Detector
 from kws.evaluate.latency import arrivals_s, measure_latency, word_end_s
@@ -29,6 +30,7 @@ from kws.evaluate.metrics import point_at
 from kws.evaluate.protocol import BACKGROUND_S, NegativeScores, evaluate, score_negatives, score_positives
 from kws.model.artefact import load_wakeword
 from kws.train.enrolment import enrol
+from kws.train.wakeword import slug
 
 WORDS = ("alexa", "computer", "jarvis")
 RATES = (2.0, 1.0, 0.5)
@@ -36,6 +38,8 @@ LATENCY_RATE = 0.5
 CLEAN = "clean"
 ADULT_AGE = 13
 TEST_FOLD = 4
+NUM_SPOKEN, SPOKEN_SEED = 200, 1
+"""Recordings of a phrase that nobody has recorded, and the draw of voices for them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Run:
     @property
     def name(self) -> str:
         """Its folder, and the name of its keyword."""
-        return f"{self.word}-{self.source}-{self.seed}"
+        return f"{slug(self.word)}-{self.source}-{self.seed}"
 
     @property
     def num_recordings(self) -> int:
@@ -74,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of recordings; see README.md")
     parser.add_argument("--out", type=Path, required=True, help="where wake words and results are written")
-    parser.add_argument("--words", nargs="+", default=WORDS, help="which wake words")
+    parser.add_argument("--words", nargs="+", default=WORDS, help="which wake words; others than in DATA are spoken")
     parser.add_argument("--sources", nargs="+", default=["text"], help="text, a number of recordings, text+NUMBER")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each, with other draws")
     parser.add_argument(
@@ -110,6 +114,7 @@ def measure(runs: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str
     detector = load_all(runs, arguments)
     tests = {word: read_clips(arguments.data / f"wake-words/{word}/test.jsonl") for word in WORDS}
     speech = continuous_speech(arguments.data) | {f"recordings of {word}": clips for word, clips in tests.items()}
+    tests |= {phrase: spoken(phrase, arguments.out) for phrase in set(arguments.words) - set(WORDS)}
     negatives = [score_negatives(detector, *item) for item in track(speech.items(), "speech without the words")]
     rows = []
     for word in arguments.words:
@@ -128,7 +133,7 @@ def score_conditions(
     """Returns the scores of `clips`, clean and in noise at each of `snrs_db`, by the condition's name."""
     conditions = [(CLEAN, None), *((f"{snr_db:g} dB", snr_db) for snr_db in snrs_db)]
     return {
-        name: score_positives(detector, clips, snr_db, noises(data) if snr_db else [], seed=0)
+        name: score_positives(detector, clips, snr_db, noises(data) if snr_db is not None else [], seed=0)
         for name, snr_db in track(conditions, "recordings of the word")
     }
 
@@ -191,6 +196,14 @@ def _cell(rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> s
     means = [float(np.mean(missed)) for missed in of_seed.values()]
     spread = f" ({min(means):.1%}–{max(means):.1%})" if len(means) > 1 else ""
     return f"{np.mean(means):.1%}{spread}"
+
+
+def spoken(phrase: str, out: Path) -> list[Clip]:
+    """Returns `phrase` as spoken by synthetic voices that are kept out of training."""
+    folder, rng = out / f"{slug(phrase)}-spoken", np.random.default_rng(SPOKEN_SEED)
+    for index in range(NUM_SPOKEN):
+        write_audio(folder / f"{index:03d}.wav", speak(phrase, draw_voice(rng, "validation")).waveform)
+    return read_clips(folder)
 
 
 def continuous_speech(data: Path) -> dict[str, list[Clip]]:
