@@ -151,16 +151,18 @@ def test_impossible_configs_are_refused():
     with pytest.raises(ConfigError, match="snr_db"):
         MixConfig(snr_db=(5.0,))
     with pytest.raises(ConfigError, match="noise weights"):
-        NoiseSource(MixConfig(coloured_weight=0))
+        NoiseSource(MixConfig(coloured_weight=0, made_weight=0))
 
 
 def test_noise_of_every_kind_has_the_asked_length_and_level(speech_like, rng, tmp_path):
     write_audio(tmp_path / "fan.wav", coloured_noise(4000, 1.0, rng) * 0.05)
     only = {
-        "coloured": NoiseSource(MixConfig(babble_weight=0, recorded_weight=0)),
-        "babble": NoiseSource(MixConfig(coloured_weight=0), babble=[speech_like, speech_like[::-1]]),
-        "recorded": NoiseSource(MixConfig(coloured_weight=0), recordings=[tmp_path]),
-        "waveform": NoiseSource(MixConfig(coloured_weight=0), recordings=[speech_like[SAMPLE_RATE : 2 * SAMPLE_RATE]]),
+        "coloured": NoiseSource(MixConfig(babble_weight=0, recorded_weight=0, made_weight=0)),
+        "babble": NoiseSource(MixConfig(coloured_weight=0, made_weight=0), babble=[speech_like, speech_like[::-1]]),
+        "recorded": NoiseSource(MixConfig(coloured_weight=0, made_weight=0), recordings=[tmp_path]),
+        "waveform": NoiseSource(
+            MixConfig(coloured_weight=0, made_weight=0), recordings=[speech_like[SAMPLE_RATE : 2 * SAMPLE_RATE]]
+        ),
     }
     for kind, source in only.items():
         noise = source.draw(24001, rng)
