@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from kws.model.encoder import Encoder
 from kws.model.encoder_folder import find_encoder_folder
 from kws.model.streaming import StreamingEncoder
 from kws.train.calibration import HeldOut
-from kws.train.features import concatenate
+from kws.train.features import concatenate, one_thread_per_operation
 from kws.train.head_training import FrameSet
 from kws.train.losses import NEGATIVE
 
@@ -87,11 +89,14 @@ class BankFrames:
         """Returns `num_windows` windows of `num_frames` frames, each of one speaker in one room."""
         indices = self._indices(num_windows, num_frames, rng)
         size = max(1, BATCH_FRAMES // num_frames)
-        frames = []
-        for start in range(0, num_windows, size):
-            progress(start, num_windows)
-            frames.append(frames_of_features(self.encoder, self.bank.features(indices[start : start + size])))
-        progress(num_windows, num_windows)
+        batches = [indices[start : start + size] for start in range(0, num_windows, size)]
+        frames: list[np.ndarray] = []
+        with one_thread_per_operation() as num_workers, ThreadPoolExecutor(num_workers) as executor:
+            for made in executor.map(
+                lambda batch: frames_of_features(self.encoder, self.bank.features(batch)), batches
+            ):
+                frames.append(made)
+                progress(min(len(frames) * size, num_windows), num_windows)
         return FrameSet(np.concatenate(frames), np.full(num_windows, NEGATIVE, np.int64))
 
     def features(self, num_windows: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:

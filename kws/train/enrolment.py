@@ -126,7 +126,8 @@ def enrol(
     held_out = _held_out_frames(encoder, talkers, real_speech, settings)
     progress("mixing", 1, 1)
     head = _train_head(encoder, data, settings, partial(progress, "training"))
-    measured = calibrate_enrolled(head, data, held_out, settings, encoder.geometry.hop_s)
+    with one_thread_per_operation():
+        measured = calibrate_enrolled(head, data, held_out, settings, encoder.geometry.hop_s)
     out = Path(out or slug(name))
     wakeword = describe(head, encoder, settings, takes, timbres, measured, time.monotonic() - started)
     wakeword = real_speech.noted_in(wakeword)

@@ -152,7 +152,8 @@ def train_wakeword(
         real_speech, own_encoder = tuned.real_speech, tuned.folder
         held_out = _held_out_frames(FeatureMaker(encoder, work, settings.seed), sounds[1], settings, progress)
         held_out = real_speech.joined_to_held_out(held_out, work, partial(progress, "adding held-out real speech"))
-    calibrated = calibrate(head, held_out, settings.trigger, encoder.geometry.hop_s, settings.false_alarms_per_hour)
+    with one_thread_per_operation():
+        calibrated = calibrate(head, held_out, settings.trigger, encoder.geometry.hop_s, settings.false_alarms_per_hour)
     wakeword = assemble(head, encoder, settings, sounds, calibrated, time.monotonic() - started)
     wakeword = start.noted_in(real_speech.noted_in(noted_in(wakeword, num_spliced)))
     hop_s, threshold = encoder.geometry.hop_s, settings.trigger.threshold
