@@ -81,27 +81,39 @@ class Bench:
         self.arguments = arguments
         self.work: Path = arguments.work
         self.work.mkdir(parents=True, exist_ok=True)
-        changed = last_change(ROOT / "kws", ROOT / "pretrained")
-        constraints = ("-c", str(ROOT / "constraints.txt"))
-        ours = make_environment(self.work / "env-kws", *constraints, str(ROOT), newer_than=changed)
-        peers = enumerate(PEERS.items())
-        self.environments = {OURS: ours} | {
-            name: make_environment(self.work / f"env-{index}", *requirements) for index, (name, requirements) in peers
-        }
+        self._environments: dict[str, Environment] = {}
         self.audio = str(write_minute(self.work / "minute.raw"))
         self.keywords = write_keywords(arguments.model, self.work, max(COUNTS))
+
+    def environment(self, name: str) -> Environment:
+        """Returns the environment of an engine, made where none is there yet."""
+        if name not in self._environments:
+            if name == OURS:
+                changed = last_change(ROOT / "kws", ROOT / "pretrained")
+                arguments = ("-c", str(ROOT / "constraints.txt"), str(ROOT))
+                made = make_environment(self.work / "env-kws", *arguments, newer_than=changed)
+            else:
+                made = make_environment(self.work / f"env-{list(PEERS).index(name)}", *PEERS[name])
+            self._environments[name] = made
+        return self._environments[name]
 
     def ours(self, num_keywords: int = 1, **options: Any) -> Worker:
         """Returns a worker of this project's."""
         models = self.keywords[:num_keywords]
-        return Worker(self.environments[OURS], "kws", {"models": models, "audio": self.audio} | options)
+        return Worker(self.environment(OURS), "kws", {"models": models, "audio": self.audio} | options)
 
     def peer(self, name: str, num_keywords: int = 1) -> Worker:
         """Returns a worker of another engine's."""
         is_sphinx = name == "PocketSphinx"
         models = ["hey computer"] if is_sphinx else list(OPENWAKEWORD_MODELS[:num_keywords])
         options = {"models": models, "audio": self.audio, "framework": "tflite" if "tflite" in name else "onnx"}
-        return Worker(self.environments[name], "pocketsphinx" if is_sphinx else "openwakeword", options)
+        return Worker(self.environment(name), "pocketsphinx" if is_sphinx else "openwakeword", options)
+
+    def write(self, name: str, results: Mapping[str, Any]) -> None:
+        """Writes the results of a measurement as JSON."""
+        machine = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+        text = json.dumps({"machine": machine, "results": results}, indent=1)
+        (self.arguments.out / f"{name}.json").write_text(text + "\n")
 
     def interleaved(self, workers: Mapping[str, Worker]) -> dict[str, dict[str, Any]]:
         """Returns CPU seconds per second of audio and stream, and memory, of rounds that the workers take in turn."""
@@ -167,8 +179,8 @@ def cold_start(bench: Bench) -> dict[str, Any]:
 def disk(bench: Bench) -> dict[str, Any]:
     """What installing each engine adds to an empty environment."""
     return {
-        name: {"added_mb": environment.added_mb, "versions": environment.versions}
-        for name, environment in bench.environments.items()
+        name: {"added_mb": bench.environment(name).added_mb, "versions": bench.environment(name).versions}
+        for name in (OURS, *PEERS)
     }
 
 
@@ -183,11 +195,14 @@ def starts(bench: Bench) -> dict[str, Any]:
 
 
 def soak(bench: Bench) -> dict[str, Any]:
-    """Memory after every hour of audio through one stream."""
-    worker = bench.ours()
-    answer = worker.ask(f"soak {bench.arguments.hours}")
+    """Memory after every hour of audio through one stream; each hour is written, so that it may be broken off."""
+    worker, resident_mb = bench.ours(), []
+    for hour in range(bench.arguments.hours):
+        resident_mb.append(worker.ask(f"soak {hour}")["resident_mb"])
+        print(f"{hour + 1} h: {resident_mb[-1]} MB", flush=True)
+        bench.write("soak", {"hours": len(resident_mb), "resident_mb_by_hour": resident_mb})
     worker.close()
-    return answer
+    return {"hours": len(resident_mb), "resident_mb_by_hour": resident_mb}
 
 
 MEASUREMENTS = {
@@ -204,15 +219,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="some of them")
     parser.add_argument("--rounds", type=int, default=7, help="a minute of audio each")
     parser.add_argument("--clips", type=int, default=200, help="for starts")
-    parser.add_argument("--hours", type=float, default=24.0, help="of audio for the soak")
+    parser.add_argument("--hours", type=int, default=24, help="of audio for the soak")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(arguments)
-    machine = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()}
     for name in arguments.only:
         print(f"{name}: {MEASUREMENTS[name].__doc__}", flush=True)
-        result = {"machine": machine, "results": MEASUREMENTS[name](bench)}
-        (arguments.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        bench.write(name, MEASUREMENTS[name](bench))
     print(write_table(arguments.out))
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from kws.audio.samples import as_waveform
 from kws.config import check
 from kws.detect.gate import Gate, Piece
-from kws.detect.head_stream import HeadStream, NumpyHeads
+from kws.detect.head_stream import Heads, HeadStream
 from kws.detect.runtime import Backend, RuntimeEncoder, backend_of, check_fits, load_encoder_for
-from kws.detect.trigger import Trigger
+from kws.detect.trigger import ROUNDING, Trigger
 from kws.errors import ArtefactError, ConfigError
 from kws.model.artefact import Keyword, WakeWord, load_wakeword
 from kws.model.incremental import MAX_FEED_FRAMES, EncoderStream
@@ -45,14 +45,14 @@ class _Group:
     """Wake words on one encoder, whose heads of the same shape are one product."""
 
     encoder: RuntimeEncoder
-    heads: tuple[NumpyHeads, ...]
+    heads: tuple[Heads, ...]
 
     @classmethod
     def load(cls, wakewords: Sequence[Sequence[WakeWord]], backend: Backend) -> _Group:
         encoder = load_encoder_for(wakewords[0][0], backend)
         for wakeword in itertools.chain(*wakewords):
             check_fits(wakeword, encoder)
-        return cls(encoder, tuple(NumpyHeads(alike) for alike in wakewords))
+        return cls(encoder, tuple(Heads(alike) for alike in wakewords))
 
 
 class Detector:
@@ -149,6 +149,9 @@ class Stream:
         self._heads = [[HeadStream(head) for head in group.heads] for group in detector._groups]
         hop_s = detector.geometry.hop_s
         self._triggers = [Trigger(keyword.trigger, hop_s) for keyword in detector._keywords]
+        reach = max(trigger.config.smoothing_frames for trigger in self._triggers) - 1  # of means, over earlier scores
+        self._last_scores = _no_scores(len(detector.keywords), reach)
+        self._num_frames = 0
         self._pending = [_no_scores(sum(head.num_keywords for head in group.heads)) for group in detector._groups]
         self.recent_scores = np.zeros(len(detector.keywords), np.float32)
         """(num_keywords,) the highest score of each keyword in the frames of the last feed that had any."""
@@ -221,11 +224,18 @@ class Stream:
 
         For scores that are there already, from `Detector.scores`.
         """
-        geometry, detections = self._detector.geometry, []
-        for column, (keyword, trigger) in enumerate(zip(self._detector._keywords, self._triggers)):
+        if not len(scores):
+            return []
+        detections, recent = [], self._last_scores
+        joined = np.concatenate([recent, scores])
+        thresholds = np.array([trigger.config.threshold for trigger in self._triggers])
+        for column in np.flatnonzero(joined.max(axis=0) >= thresholds - ROUNDING):  # no mean exceeds all its values
+            keyword, trigger = self._detector._keywords[column], self._triggers[column]
+            trigger.skip_to(self._num_frames, recent[:, column])
             for firing in trigger.feed(scores[:, column]):
-                end_s = geometry.frame_end_s(firing.frame)
+                end_s = self._detector.geometry.frame_end_s(firing.frame)
                 detections.append(Detection(keyword.name, firing.score, max(0.0, end_s - keyword.duration_s), end_s))
+        self._last_scores, self._num_frames = joined[len(scores) :], self._num_frames + len(scores)
         return sorted(detections, key=lambda detection: detection.end_s)
 
 

@@ -42,13 +42,15 @@ class Trigger:
     def feed(self, scores: np.ndarray) -> list[Firing]:
         """Returns the firings in the next `scores` (num_frames,), 0 to 1; before the first frame they were 0."""
         joined = np.concatenate([self._recent, scores])
-        if len(scores) and joined.max() < self.config.threshold - ROUNDING:  # nor is any mean: the common case, quickly
-            self._recent, self._run_length = joined[len(scores) :], 0
-            self._num_frames += len(scores)
-            return []
         smoothed = smooth(joined, self.config.smoothing_frames)
         self._recent = joined[len(scores) :]
         return self.feed_smoothed(smoothed)
+
+    def skip_to(self, frame: int, recent: np.ndarray) -> None:
+        """Passes over the frames up to `frame`, none of which can fire; `recent` are the last scores before it."""
+        if frame > self._num_frames:
+            self._recent = recent[len(recent) - len(self._recent) :]
+            self._num_frames, self._run_length = frame, 0
 
     def feed_smoothed(self, smoothed: np.ndarray) -> list[Firing]:
         """Returns the firings in the next scores, smoothed already (evaluation sweeps thresholds over them)."""

@@ -118,7 +118,7 @@ def activation_ranges(
     graph = _ObservedGraph(config)
     session = open_session(step_graph(graph), encoder.weights, num_threads=1)
     values: dict[str, list[np.ndarray]] = {name: [] for name in graph.observed}
-    fresh = {name: value.numpy() for name, value in zip(encoder.cache_names, encoder.initial_cache())}
+    fresh = dict(zip(encoder.cache_names, encoder.initial_cache()))
     for waveform in audio:
         whole = encoder.geometry.num_samples(encoder.geometry.num_frames(len(waveform)))
         outputs = session.run(list(graph.observed.values()), fresh | {"samples": waveform[:whole]})

@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -20,7 +19,7 @@ from kws.model.encoder_folder import (
     read_streaming_config,
 )
 from kws.model.incremental import EncoderStream, IncrementalStream
-from kws.model.onnx_session import PRECISION_SUFFIX, Precision, metadata_of, open_encoder_graph, ort_value
+from kws.model.onnx_session import PRECISION_SUFFIX, Precision, metadata_of, open_encoder_graph
 from kws.model.settings import EncoderConfig
 
 CONFIG_KEY = "kws_config"
@@ -94,22 +93,21 @@ class OnnxEncoder:
         self._outputs = ["frames", *(f"next_{name}" for name in self.cache_names)]
         no_past = np.zeros((0, 2 * self.dim), np.float32)
         position = np.zeros((config.num_conv_pos_embeddings - 1, self.dim), np.float32)
-        self._fresh = [ort_value(position), *(ort_value(no_past) for _ in pasts)]
+        self._fresh = [position, *(no_past for _ in pasts)]
 
-    def initial_cache(self) -> list[Any]:
-        """Returns the cache of a stream that has heard nothing: one `OrtValue` for each cache input of the graph."""
+    def initial_cache(self) -> list[np.ndarray]:
+        """Returns the cache of a stream that has heard nothing: one array for each cache input of the graph."""
         return self._fresh
 
-    def step(self, samples: np.ndarray, cache: list[Any]) -> tuple[np.ndarray, list[Any]]:
+    def step(self, samples: np.ndarray, cache: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         """Returns (1, num_frames, dim) float32 frames of `samples`, and the next cache; `cache` is left as it was.
 
         Args:
             samples: (1, hop * num_frames + overlap) float32, beginning with the overlap of the step before.
             cache: from `initial_cache` or the step before.
         """
-        inputs = dict(zip(self.cache_names, cache)) | {"samples": ort_value(samples[0])}
-        frames, *cache = self._session.run_with_ort_values(self._outputs, inputs)
-        return frames.numpy()[None], cache
+        frames, *cache = self._session.run(self._outputs, dict(zip(self.cache_names, cache)) | {"samples": samples[0]})
+        return frames[None], cache
 
     def stream(self) -> EncoderStream:
         """Returns a fresh stream, block by block; the encoder itself keeps no state."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnxruntime
@@ -30,7 +30,8 @@ def open_session(
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     if weights:
-        options.add_external_initializers(list(weights), [ort_value(array) for array in weights.values()])
+        arrays = map(np.ascontiguousarray, weights.values())
+        options.add_external_initializers(list(weights), list(map(onnxruntime.OrtValue.ortvalue_from_numpy, arrays)))
     model = graph if isinstance(graph, bytes) else str(graph)
     return onnxruntime.InferenceSession(model, sess_options=options, providers=["CPUExecutionProvider"])
 
@@ -55,8 +56,3 @@ def open_encoder_graph(
 def metadata_of(session: onnxruntime.InferenceSession) -> dict[str, str]:
     """Returns what the exporter wrote into the graph."""
     return dict(session.get_modelmeta().custom_metadata_map)
-
-
-def ort_value(array: np.ndarray) -> Any:
-    """Returns `array` as ONNX Runtime takes it."""
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))

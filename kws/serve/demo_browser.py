@@ -34,7 +34,7 @@ def describe_browser_model(wakeword: WakeWord) -> dict[str, Any]:
             "receptive_field": geometry.receptive_field,
             "block_frames": encoder.block_frames,
             "dim": encoder.dim,
-            "caches": {name: list(value.shape()) for name, value in zip(encoder.cache_names, encoder.initial_cache())},
+            "caches": {name: list(value.shape) for name, value in zip(encoder.cache_names, encoder.initial_cache())},
         },
         "head": asdict(wakeword.head),
         "weights": {name: _encoded(array) for name, array in wakeword.weights.items()},

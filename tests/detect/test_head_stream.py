@@ -1,4 +1,4 @@
-"""The NumPy head: what the torch head and a sigmoid give, whatever the chunks."""
+"""Heads as a graph: what the torch head and a sigmoid give, whatever the chunks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from kws.detect.head_stream import MAX_ROWS, HeadStream, NumpyHeads, sigmoid
+from kws.detect.head_stream import LANES, Heads, HeadStream, sigmoid
 from kws.model.settings import HeadConfig
 
 HEADS = [
@@ -52,17 +52,19 @@ def test_chunks_change_nothing(make_wakeword, head, size):
     np.testing.assert_allclose(np.concatenate(pieces), HeadStream(wakeword).feed(frames), atol=1e-5)
 
 
-def test_more_frames_than_one_pass_and_none_at_all(make_wakeword, head):
-    wakeword, frames = make_wakeword("one", "two", head=head), frames_for(1, MAX_ROWS + 10)
+def test_no_frames_give_no_scores_and_reset_forgets(make_wakeword, head):
+    wakeword, frames = make_wakeword("one", "two", head=head), frames_for(1)
     stream = HeadStream(wakeword)
     assert stream.feed(frames[:0]).shape == (0, 2)
-    whole = stream.feed(frames)
+    first = stream.feed(frames)
+    assert stream.feed(frames[:0]).shape == (0, 2)
+    assert not np.array_equal(stream.feed(frames), first) or head.kernel == 1
     stream.reset()
-    np.testing.assert_array_equal(stream.feed(frames[:MAX_ROWS]), whole[:MAX_ROWS])
+    np.testing.assert_array_equal(stream.feed(frames), first)
 
 
 def test_streams_of_one_head_share_nothing(make_wakeword, head):
-    shared, frames = NumpyHeads([make_wakeword("one", head=head)]), frames_for(1)
+    shared, frames = Heads([make_wakeword("one", head=head)]), frames_for(1)
     first, second = HeadStream(shared), HeadStream(shared)
     first.feed(-frames)
     np.testing.assert_array_equal(second.feed(frames), HeadStream(shared).feed(frames))
@@ -92,6 +94,16 @@ def test_dominant_layer_wins_the_mix(make_wakeword):
     np.testing.assert_allclose(mixed, HeadStream(alone).feed(frames[:, 32:]), atol=1e-6)
 
 
+def test_more_keywords_than_are_computed_side_by_side(make_wakeword, head):
+    names = [f"word {index}" for index in range(LANES + 3)]
+    many, one = make_wakeword(*names, head=head), make_wakeword("one", head=head, seed=1)
+    scores = HeadStream(many, one).feed(frames_for(1))
+    expected = [HeadStream(wakeword).feed(frames_for(1)) for wakeword in (many, one)]
+    assert scores.shape == (len(frames_for(1)), LANES + 4)
+    np.testing.assert_allclose(scores, np.concatenate(expected, axis=1), atol=1e-5)
+    assert len(np.unique(scores[-1])) > LANES
+
+
 def test_sigmoid_is_quiet_and_exact_at_both_ends():
     logits = np.array([-1e4, -50, -1, 0, 1, 50, 1e4], np.float32)
     with warnings.catch_warnings():
@@ -99,3 +111,10 @@ def test_sigmoid_is_quiet_and_exact_at_both_ends():
         scores = sigmoid(logits)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, [0, np.exp(-50.0), 0.26894142, 0.5, 0.73105858, 1, 1], rtol=1e-6)
+
+
+def test_low_scores_are_not_rounded_to_those_of_what_was_not_heard(make_wakeword, head):
+    wakeword = make_wakeword("one", head=head)
+    output = {"output.weight": np.zeros((1, head.width), np.float32), "output.bias": np.array([-30], np.float32)}
+    scores = HeadStream(dataclasses.replace(wakeword, weights=dict(wakeword.weights) | output)).feed(frames_for(1))
+    np.testing.assert_allclose(scores, np.exp(-30.0), rtol=1e-5)
