@@ -191,6 +191,8 @@ def adapt(
     without, on the same recordings; unless it misses fewer by more than chance, nothing is written.
     """
     require("torch", "train")
+    from dataclasses import replace
+
     from kws.audio.io import read_batch
     from kws.config import load_config
     from kws.data.manifest import read_clips
@@ -213,12 +215,11 @@ def adapt(
         room = room_statistics(encoder, recordings, lambda done, total: progress("listening to the room", done, total))
         adapted = adapt_wakeword(wakeword, bank_statistics(encoder), room, chosen)
         material = read_material(positives, negatives, warn=progress.message)
-        contenders = []
-        for name, one in (("as it was", wakeword), ("adapted", adapted)):
-            detector = Detector([one])
-            scores = score(detector, material, progress, progress.message, f"{name}: ")
-            contenders.append(contend(name, detector, detector.keywords[0], scores))
-    comparison = compare(contenders)
+        apart = [replace(keyword, name=f"{keyword.name}, adapted") for keyword in adapted.keywords]
+        detector = Detector([wakeword, replace(adapted, keywords=tuple(apart))])  # one pass of the encoder for both
+        scores = score(detector, material, progress, progress.message)
+    judged = {"as it was": wakeword.keywords[0].name, "adapted": apart[0].name}
+    comparison = compare([contend(name, detector, keyword, scores) for name, keyword in judged.items()])
     typer.echo(format_comparison(comparison))
     if not (helps(comparison, "adapted") or force):
         typer.echo(

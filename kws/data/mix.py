@@ -44,7 +44,7 @@ class MixConfig:
     snr_db: tuple[float, ...] = (0.0, 30.0)
     clean_share: float = 0.1
     coloured_weight: float = 1.0
-    made_weight: float = 2.0
+    made_weight: float = 0.0
     babble_weight: float = 1.0
     recorded_weight: float = 2.0
     beta: tuple[float, ...] = (0.0, 2.0)

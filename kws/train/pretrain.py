@@ -31,6 +31,7 @@ from kws.train.losses import ctc_loss
 from kws.train.optimisers import make_optimisers
 from kws.train.phone_error import PhoneScore, measure_phones
 from kws.train.phone_model import Masking, PhoneLogits, PhoneModel
+from kws.train.precision import multiplies_bfloat16
 from kws.train.pretrain_config import PretrainConfig
 from kws.train.speech_batches import SpeechBatch, SpeechBatches, SpeechCache
 from kws.train.spoil import Spoiler, load_sounds
@@ -102,7 +103,8 @@ class Pretraining:
         self._set_learning_rate()
         self.model.train()
         self.masking.begin_step(self.progress, (self.config.batches.seed, self.step, self.accelerator.process_index))
-        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.bf16):
+        device = self.accelerator.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16 and multiplies_bfloat16(device)):
             loss, accuracy = self.loss(batch)
         self.model.zero_grad(set_to_none=True)
         loss.backward()

@@ -29,7 +29,7 @@ class PretrainConfig:
         rooms: manifest of impulse responses; "" makes rooms only.
         spoiled: whether training audio is augmented.
         device: "cpu" or "cuda".
-        bf16: bfloat16 autocast.
+        bf16: bfloat16 autocast where the device multiplies it; float32 on others.
         compiled: compile the convolutions and feed-forward layers; a third faster after a minute.
         workers: processes that prepare batches; 0 prepares them in this one.
         max_steps: length of the run in steps; None goes by `minutes`.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from kws.detect.head_stream import HeadStream, NumpyHeads
+from kws.audio.io import read_audio, write_audio
+from kws.detect.head_stream import Heads, HeadStream
 from kws.errors import AudioError, ConfigError
 from kws.frames import SAMPLE_RATE
 from kws.model.pretrained import load_encoder
@@ -20,7 +25,7 @@ def frames():
 
 
 def scores(wakeword, frames):
-    return HeadStream(NumpyHeads([wakeword])).feed(frames)
+    return HeadStream(Heads([wakeword])).feed(frames)
 
 
 def test_at_full_strength_without_a_prior_a_shifted_room_sounds_as_before(tiny_wakeword, frames):
@@ -79,3 +84,39 @@ def test_the_shipped_encoder_has_statistics_of_its_speech():
 def test_impossible_settings_are_named(settings):
     with pytest.raises(ConfigError, match=r"adaptation\."):
         AdaptationConfig(**settings)
+
+
+def test_the_recipe_plays_other_speakers_in_the_room(tmp_path, monkeypatch):
+    rng, data, out = np.random.default_rng(0), tmp_path / "data", tmp_path / "out"
+    sounds = {"rir/audio/hall.flac": np.array([0, 0.8, 0, 0.4], np.float32)}
+    sounds["noise/audio/rain.wav"] = (0.1 * rng.standard_normal(SAMPLE_RATE)).astype(np.float32)
+    time_s = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    lines: dict[str, list[dict[str, object]]] = {}
+    said = {"librispeech-mini/dev": "the one", "speechocean762/test": "the computer"}
+    said |= {f"wake-words/{word}/test": "" for word in ("alexa", "computer", "jarvis")}
+    for place, (manifest, text) in enumerate(said.items()):
+        for speaker in range(4):
+            name = f"{speaker}.wav"  # a tone that tells where and who
+            tone = 0.2 * np.sin(2 * np.pi * (400 * place + 100 * speaker + 200) * time_s)
+            sounds[f"{manifest.rpartition('/')[0]}/{name}"] = tone.astype(np.float32)
+            line = {"audio_filepath": name, "duration": 1.0, "text": text, "speaker": f"{manifest}-{speaker}"}
+            lines.setdefault(manifest, []).append(line)
+    for name, sound in sounds.items():
+        write_audio(data / name, sound)
+    for manifest, rows in lines.items():
+        (data / f"{manifest}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = Path(__file__).parents[2] / "recipes/transfer/room.py"
+    arguments = ["--data", data, "--word", "alexa", "--rir", "hall.flac", "--noise", "rain.wav", "--out", out]
+    monkeypatch.setattr("sys.argv", [str(recipe), *map(str, arguments)])
+    runpy.run_path(str(recipe), run_name="__main__")
+
+    def heard_hz(folder):
+        spectra = [np.abs(np.fft.rfft(read_audio(path))) for path in sorted((out / folder).iterdir())]
+        return {round(np.argmax(spectrum) / 3) for spectrum in spectra}  # of three seconds
+
+    talk, phrase, other = (heard_hz(name) for name in ("talk", "phrase", "other"))
+    assert (talk, phrase) == ({200, 400}, {1000, 1100, 1200, 1300})
+    assert other == {300, 500, *range(1400, 1800, 100), *range(1800, 2200, 100)}  # speechocean762 says the word
+    waveform = read_audio(out / "phrase/0000.flac").astype(np.float64)
+    before, spoken = (np.mean(part**2) for part in np.split(waveform, 3)[:2])
+    assert 10 * np.log10((spoken - before) / before) == pytest.approx(15, abs=0.5)

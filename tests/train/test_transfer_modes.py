@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from kws.errors import ConfigError
 from kws.frames import SAMPLE_RATE
 from kws.model.head import Head
 from kws.model.settings import ALL_LAYERS, EncoderConfig, HeadConfig
+from kws.train.losses import NEGATIVE, LossConfig
 from kws.train.transfer.ctc_task import encode_text, open_ctc_task
+from kws.train.transfer.fine_tuning import _train
 from kws.train.transfer.modes import (
     MODES,
     TransferConfig,
@@ -25,9 +28,18 @@ from kws.train.transfer.modes import (
     parameter_groups,
     trained_at,
 )
+from kws.train.transfer.study import clip_loss
 from kws.train.transfer.trainer import TransferTrainer
 
 NUM_STEPS = 6
+
+
+def logits_of(head, frames):
+    return head(frames, head.initial_cache(len(frames)))[0]
+
+
+def squared(head, frames):
+    return logits_of(head, frames).square().mean()
 
 
 def trained(folder, mode, is_inspected=False, num_steps=NUM_STEPS, **settings):
@@ -40,7 +52,7 @@ def trained(folder, mode, is_inspected=False, num_steps=NUM_STEPS, **settings):
     trainer = TransferTrainer(encoder, head, transfer, num_steps, seed=0)
     waveforms = 0.1 * torch.randn(4, 8000, generator=torch.Generator().manual_seed(1))
     for _ in range(num_steps):
-        trainer.step(partial(trainer.encoder, waveforms), lambda logits: logits.square().mean())
+        trainer.step(partial(trainer.encoder, waveforms), squared)
     return before[0], encoder, before[1], head
 
 
@@ -130,6 +142,42 @@ def test_rates_fall_with_depth_and_every_parameter_is_in_one_group(tiny_encoder_
     assert count_parameters(last, trained_only=True) == count_parameters(encoder.transformer_layers[-1])
 
 
+@pytest.mark.parametrize(("mode", "rate"), [("random", 0.01), ("small", 0.02)])
+def test_from_nothing_all_layers_learn_at_one_rate(tiny_encoder_folder, mode, rate):
+    transfer = TransferConfig(mode=mode, random_learning_rate=0.01, scratch_learning_rate=0.02, layer_decay=0.5)
+    encoder = open_encoder(EncoderConfig(name=str(tiny_encoder_folder)), transfer, 0)
+    groups = parameter_groups(encoder, Head(encoder.dim, 1, HeadConfig(hidden=8)), transfer)
+    assert {group["lr"] for group in groups[1:]} == {rate}
+
+
+def fine_tuned_once(trainer, frames, path):
+    batches = SimpleNamespace(draw=lambda number: (lambda: frames, torch.tensor([12, NEGATIVE])))
+    _train(trainer, batches, LossConfig(), path / f"{trainer.head.config.members}.ckpt", lambda done, total: None)
+
+
+def studied_once(trainer, frames, path):
+    trainer.step(lambda: frames, partial(clip_loss, labels=torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize(("num_outputs", "train"), [(1, fine_tuned_once), (2, studied_once)])
+def test_a_member_learns_as_if_it_were_alone(tiny_encoder_folder, tmp_path, num_outputs, train):
+    """The first step of AdamW doesn't depend on the gradient's scale, only on where it points."""
+    transfer, shape = TransferConfig(mode="frozen"), {"hidden": 3, "kernel": 2, "dilation": 1}
+    encoder = open_encoder(EncoderConfig(name=str(tiny_encoder_folder)), transfer, 0)
+    torch.manual_seed(0)
+    pair, alone = (Head(encoder.dim, num_outputs, HeadConfig(members=members, **shape)) for members in (2, 1))
+    torch.nn.init.normal_(pair.output.weight, std=10)  # members that disagree
+    alone.load_state_dict(
+        {name: value[..., :3] if name == "output.weight" else value[:3] for name, value in pair.state_dict().items()}
+    )
+    before, frames = alone.temporal.weight.detach().clone(), torch.randn(2, 30, encoder.dim)
+    for head in (pair, alone):
+        train(TransferTrainer(encoder, head, transfer, 1, seed=0), frames, tmp_path)
+    learned = alone.temporal.weight - before
+    assert learned.abs().max() > 1e-4
+    torch.testing.assert_close(pair.temporal.weight[:3] - before, learned, atol=1e-5, rtol=0)
+
+
 def test_a_run_that_is_saved_and_loaded_goes_on_alike(tiny_encoder_folder):
     def start():
         transfer = TransferConfig(mode="last", last_layers=1)
@@ -142,10 +190,10 @@ def test_a_run_that_is_saved_and_loaded_goes_on_alike(tiny_encoder_folder):
     unbroken, broken, restarted = start(), start(), start()
     for trainer, count in ((unbroken, 4), (broken, 2)):
         for _ in range(count):
-            trainer.step(partial(trainer.encoder, waveforms), lambda logits: logits.square().mean())
+            trainer.step(partial(trainer.encoder, waveforms), squared)
     restarted.load_state_dict(broken.state_dict())
     for _ in range(2):
-        restarted.step(partial(restarted.encoder, waveforms), lambda logits: logits.square().mean())
+        restarted.step(partial(restarted.encoder, waveforms), squared)
     assert changed(unbroken.encoder, restarted.encoder) == changed(unbroken.head, restarted.head) == set()
 
 
@@ -174,7 +222,7 @@ def forgetting(folder, manifest, ctc_weight):
     trainer = TransferTrainer(encoder, head, transfer, 30, 0, task if ctc_weight else None)
     waveforms = 0.1 * torch.randn(4, 4000, generator=torch.Generator().manual_seed(1))
     for _ in range(30):
-        trainer.step(partial(trainer.encoder, waveforms), lambda logits: -logits.mean())
+        trainer.step(partial(trainer.encoder, waveforms), lambda head, frames: -logits_of(head, frames).mean())
     encoder.eval()
     with torch.inference_mode():
         return float(task.loss_of(encoder, task.clips))

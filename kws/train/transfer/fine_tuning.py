@@ -19,7 +19,8 @@ from kws.model.settings import HeadConfig
 from kws.model.streaming import StreamingEncoder
 from kws.train.bank_frames import BankFrames, RealSpeech, attend
 from kws.train.features import end_frame, one_thread_per_operation
-from kws.train.losses import NEGATIVE, LossConfig, wake_word_loss
+from kws.train.head_training import head_loss
+from kws.train.losses import NEGATIVE, LossConfig
 from kws.train.start import StartingPoint
 from kws.train.transfer.ctc_task import open_ctc_task
 from kws.train.transfer.encoder_files import save_encoder
@@ -155,7 +156,7 @@ def _train(
         while trainer.num_done < trainer.num_steps:
             progress(trainer.num_done, trainer.num_steps)
             encode, ends = batches.draw(trainer.num_done)
-            losses.append(trainer.step(encode, partial(_loss, ends=ends, config=loss, hop_s=hop_s)))
+            losses.append(trainer.step(encode, partial(head_loss, end_frames=ends, config=loss, hop_s=hop_s)))
             if trainer.num_done % STEPS_A_CHECKPOINT == 0 or trainer.num_done == trainer.num_steps:
                 _save(trainer, losses, checkpoint)
     progress(trainer.num_steps, trainer.num_steps)
@@ -164,10 +165,6 @@ def _train(
 
 def _encode_both(encoder: StreamingEncoder, waveforms: Tensor, features: Tensor) -> Tensor:
     return torch.cat([encoder(waveforms), attend(encoder, features)])
-
-
-def _loss(logits: Tensor, ends: Tensor, config: LossConfig, hop_s: float) -> Tensor:
-    return wake_word_loss(logits[:, :, 0], ends, config, hop_s)
 
 
 def _save(trainer: TransferTrainer, losses: list[float], path: Path) -> None:

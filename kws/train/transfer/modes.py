@@ -39,13 +39,16 @@ class TransferConfig:
         encoder_learning_rate: peak rate of the topmost layer of a pretrained encoder.
         layer_decay: each layer below learns at this share of the rate of the layer above it.
         unfreeze_share: share of the run after which "full" trains all layers; the head begins alone.
-        scratch_learning_rate: peak rate of an encoder that begins with random weights.
+        random_learning_rate: peak rate of the encoder that begins with random weights; at ten times it, it stays at
+            chance.
+        scratch_learning_rate: peak rate of the small network.
         frame_dropout: share of the frames' values that the head doesn't see in training.
         ctc_weight: weight of the CTC loss on `ctc_speech` beside the wake word's, so that the encoder doesn't forget
             what it knew; 0 leaves it out.
         ctc_speech: `.jsonl` manifest of transcribed speech.
         ctc_batch_size: utterances of it a batch.
-        bf16: train in bfloat16 where that is safe: about half the time on processors with AMX, more on others.
+        bf16: bfloat16 autocast where the processor multiplies it (AMX, AVX-512 BF16), in about half the time; float32
+            on others.
     """
 
     mode: Mode = "frozen"
@@ -56,6 +59,7 @@ class TransferConfig:
     encoder_learning_rate: float = 3e-4
     layer_decay: float = 0.75
     unfreeze_share: float = 0.4
+    random_learning_rate: float = 1e-4
     scratch_learning_rate: float = 1e-3
     frame_dropout: float = 0.2
     ctc_weight: float = 0.0
@@ -67,8 +71,10 @@ class TransferConfig:
         check(self.mode in MODES, "transfer.mode", self.mode, ", ".join(map(repr, MODES)))
         for name in ("last_layers", "steps", "batch_size", "ctc_batch_size"):
             check(1 <= getattr(self, name) <= 10_000_000, f"transfer.{name}", getattr(self, name), "1 or more")
-        for name in ("head_learning_rate", "encoder_learning_rate", "scratch_learning_rate", "layer_decay"):
-            check(0 < getattr(self, name) <= 1, f"transfer.{name}", getattr(self, name), "above 0, up to 1")
+        for kind in ("head", "encoder", "random", "scratch"):
+            rate = getattr(self, f"{kind}_learning_rate")
+            check(0 < rate <= 1, f"transfer.{kind}_learning_rate", rate, "above 0, up to 1")
+        check(0 < self.layer_decay <= 1, "transfer.layer_decay", self.layer_decay, "above 0, up to 1")
         check(0 <= self.unfreeze_share <= 1, "transfer.unfreeze_share", self.unfreeze_share, "0 to 1")
         check(0 <= self.frame_dropout < 1, "transfer.frame_dropout", self.frame_dropout, "0 to below 1")
         check(0 <= self.ctc_weight <= 100, "transfer.ctc_weight", self.ctc_weight, "0 to 100")
@@ -122,10 +128,8 @@ def parameter_groups(encoder: Encoder, head: Head, transfer: TransferConfig) -> 
     """
     groups = [{"params": list(head.parameters()), "lr": transfer.head_learning_rate}]
     for depth, parameters in enumerate(encoder_groups(encoder)):
-        if transfer.mode in FROM_NOTHING:
-            rate = transfer.scratch_learning_rate
-        else:
-            rate = transfer.encoder_learning_rate * transfer.layer_decay**depth
+        from_nothing = {"random": transfer.random_learning_rate, "small": transfer.scratch_learning_rate}
+        rate = from_nothing.get(transfer.mode, transfer.encoder_learning_rate * transfer.layer_decay**depth)
         if any(parameter.requires_grad for parameter in parameters):
             groups.append({"params": parameters, "lr": rate})
     return groups

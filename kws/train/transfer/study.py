@@ -177,9 +177,9 @@ class StudyRun:
     def _step(self, trainer: TransferTrainer, mode: Mode, keys: Sequence[Key], labels: Tensor) -> float:
         """Trains on one batch and returns the CPU seconds that it took."""
         inputs = self._inputs(mode, keys)
-        frames = inputs.float if mode == "frozen" else partial(trainer.encoder, inputs)
+        frames = (lambda: inputs) if mode == "frozen" else partial(trainer.encoder, inputs)
         began_s = time.process_time()
-        trainer.step(frames, partial(_clip_loss, labels=labels))
+        trainer.step(frames, partial(clip_loss, labels=labels))
         return time.process_time() - began_s
 
     def _transfer(self, mode: Mode) -> TransferConfig:
@@ -229,7 +229,7 @@ class StudyRun:
 
 
 def pool(logits: Tensor) -> Tensor:
-    """Returns (batch, num_labels) of (batch, num_frames, num_labels): the smooth maximum over the frames.
+    """Returns (batch, num_labels, …) of (batch, num_frames, num_labels, …): the smooth maximum over the frames.
 
     Source: the max-pooling loss, Sun et al. 2017, arXiv:1705.02411, with log-mean-exp in place of the maximum, which
     lets every frame learn.
@@ -246,8 +246,16 @@ def classify(head: Head, frames: np.ndarray, batch_size: int = 256) -> np.ndarra
     return np.concatenate(heard)
 
 
-def _clip_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(pool(logits), labels)
+def clip_loss(head: Head, frames: Tensor, labels: Tensor) -> Tensor:
+    """Returns the mean cross-entropy of the members of `head`, each by itself.
+
+    Args:
+        head: with an output for each label.
+        frames: (batch, num_frames, dim).
+        labels: (batch,) int64.
+    """
+    logits, _ = head.member_logits(frames, head.initial_cache(len(frames)))  # (batch, num_frames, num_labels, members)
+    return F.cross_entropy(pool(logits), labels[:, None].expand(-1, logits.shape[3]))
 
 
 def _read_cells(path: Path) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""Trains a head and, as the transfer mode says, the encoder under it: windows ─▶ frames ─▶ logits ─▶ loss."""
+"""Trains a head and, as the transfer mode says, the encoder under it: windows ─▶ frames ─▶ head ─▶ loss."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from kws.model.encoder import Encoder
 from kws.model.head import Head
+from kws.train.precision import multiplies_bfloat16
 from kws.train.transfer.ctc_task import CtcTask
 from kws.train.transfer.modes import TransferConfig, parameter_groups, trained_at
 
-Loss = Callable[[Tensor], Tensor]
-"""(batch, num_frames, num_keywords) logits ─▶ a scalar."""
+Loss = Callable[[Head, Tensor], Tensor]
+"""The head and (batch, num_frames, dim) float32 frames ─▶ a scalar; each of the head's members is to have its own."""
 
 GRADIENT_NORM = 1.0
 WEIGHT_DECAY = 0.01
@@ -63,11 +64,12 @@ class TransferTrainer:
 
         Args:
             encode: gives the (batch, num_frames, dim) frames, with gradients where the encoder learns.
-            loss: of the head's logits.
+            loss: of the head on those frames.
         """
         self._begin_step()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.transfer.bf16):
-            total = self._loss(encode(), loss)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.transfer.bf16 and multiplies_bfloat16("cpu")):
+            frames, of_ctc = encode(), self._ctc_loss()
+        total = loss(self.head, self._drop(frames.float())) + of_ctc
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
@@ -76,13 +78,12 @@ class TransferTrainer:
         self.num_done += 1
         return float(total.detach())
 
-    def _loss(self, frames: Tensor, loss: Loss) -> Tensor:
-        logits, _ = self.head(self._drop(frames), self.head.initial_cache(len(frames)))
-        total = loss(logits.float())
+    def _ctc_loss(self) -> Tensor | float:
+        """Returns the second task's loss with its weight, 0 without one."""
         if self.ctc_task is None:
-            return total
+            return 0.0
         rng = np.random.default_rng([self._seed, self.num_done])
-        return total + self.transfer.ctc_weight * self.ctc_task.loss(self.encoder, rng)
+        return self.transfer.ctc_weight * self.ctc_task.loss(self.encoder, rng)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that changes in training."""
