@@ -46,10 +46,10 @@ class CatalogueEntry:
 
     def summary(self) -> str:
         """Returns the entry for people to read, on two lines."""
-        metrics = self.details.get("metrics")
         facts = [self.kind, f"{self.num_bytes / 1e6:.1f} MB", *(f"listens for '{name}'" for name in self.keywords)]
         facts += [f"licence {self.licence}"] if self.licence else []
-        facts += [f"metrics {json.dumps(metrics)}"] if metrics else []
+        for condition, point in self.details.get("measured_on_people", {}).items():
+            facts.append(f"misses {point['false_rejection_rate']:.1%} of people's recordings ({condition})")
         facts += [self.problem] if self.problem else []
         return f"{self.name}: {', '.join(facts)}\n  {self.folder}"
 

@@ -84,12 +84,12 @@ def note(folder: Path, evaluation: Evaluation) -> None:
     """Writes what was measured, and whose recordings were learned from, into the artefact in `folder` and its card."""
     wakeword = load_wakeword(folder)
     points = {name: point.to_dict() for name, point in evaluation.at_threshold.items()}
-    details = {**wakeword.details, "measured_on_people": points}
+    phrase = evaluation.keyword.split()
+    details = {**wakeword.details, "half_of_the_phrase_by_people" if len(phrase) > 1 else "measured_on_people": points}
     details["data_licences"] = [
         LICENCE if licence.startswith("recordings:") else licence for licence in details["data_licences"]
     ]
     wakeword = replace(wakeword, details=details)
-    phrase = evaluation.keyword.split()
     spoken = f"'{phrase[-1]}'" + (", half of the phrase, which must not fire" if len(phrase) > 1 else "")
     wakeword.save(folder, card=card(wakeword) + people_section(points, spoken))
 
