@@ -46,3 +46,9 @@ def folder(make_wakeword: Callable[..., Any], tmp_path: Path) -> Path:
     make_wakeword("hey computer", seed=5, trigger=TRIGGER).save(tmp_path / "hey_computer")
     make_wakeword("go on", trigger=TRIGGER).save(tmp_path / "go_on.kws")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The demo offers what a test makes, not what comes with the package."""
+    monkeypatch.setattr("kws.serve.demo_shelf.pretrained_folder", lambda: tmp_path / "nothing")
