@@ -32,10 +32,8 @@ _MAX_REORDERINGS = 24
 _CLOSE_DISTANCE = 0.6
 
 
-def partial_phrases(phrase: str) -> list[str]:
-    """Returns the proper parts of `phrase`: first words, last words, single words, beginnings and ends of its phones.
-
-    Parts of phones ("hey com", "puter") hold a vowel and lack at least two phones.
+def word_parts(phrase: str) -> list[str]:
+    """Returns the proper parts of `phrase` in whole words: first words, last words, single words; none of one word.
 
     Raises:
         ConfigError: a phrase without words.
@@ -44,12 +42,23 @@ def partial_phrases(phrase: str) -> list[str]:
     words = _words(phrase)
     pieces = [" ".join(words[:size]) for size in range(1, len(words))]
     pieces += [" ".join(words[-size:]) for size in range(1, len(words))]
-    pieces += words[1:-1]
+    return _distinct(pieces + words[1:-1], phrase)
+
+
+def partial_phrases(phrase: str) -> list[str]:
+    """Returns the proper parts of `phrase`: in whole words, and beginnings and ends of its phones.
+
+    Parts of phones ("hey com", "puter") hold a vowel and lack at least two phones.
+
+    Raises:
+        ConfigError: a phrase without words.
+        SynthesisError: no eSpeak library.
+    """
     phones = _phones(phrase)
     cuts = range(_MIN_PART_PHONES, len(phones) - _MIN_PART_PHONES + 1)
     parts = [phones[:cut] for cut in cuts] + [phones[cut:] for cut in cuts]
-    pieces += [from_arpabet(_trim(part)) for part in parts if _is_pronounceable(part)]
-    return _distinct(pieces, phrase)
+    pieces = [from_arpabet(_trim(part)) for part in parts if _is_pronounceable(part)]
+    return _distinct([*word_parts(phrase), *pieces], phrase)
 
 
 def swapped_phrases(phrase: str, rng: np.random.Generator, num_replacements: int = 4) -> list[str]:

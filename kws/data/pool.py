@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from kws.audio.quality import measure_speech
 from kws.config import check
-from kws.data.negatives import near_misses, partial_phrases, swapped_phrases
+from kws.data.negatives import near_misses, partial_phrases, swapped_phrases, word_parts
 from kws.data.synth import Speech, Split, Synthesizer, Voice, VoiceConfig, draw_voice, speak
 from kws.data.synth.speech import RATE_RANGE
 from kws.data.synth.timbre import Timbres, move
@@ -37,6 +37,7 @@ class PoolConfig:
         num_validation_voices: voices drawn, from those kept out of training, for validation.
         phrases: times each voice says the phrase.
         confusables: near misses, parts and swaps of the phrase that each voice says.
+        word_parts: parts of a phrase of several words, in whole words ("hey"), that each voice says besides.
         sentences: other utterances of each voice.
         timbre_share: share of the voices that are moved towards the timbre of a real person (`pretrained/timbres`).
         timbre_strength: least and most of the way that they are moved.
@@ -46,6 +47,7 @@ class PoolConfig:
     num_validation_voices: int = 60
     phrases: int = 2
     confusables: int = 3
+    word_parts: int = 2
     sentences: int = 3
     timbre_share: float = 0.5
     timbre_strength: tuple[float, ...] = (0.3, 1.0)
@@ -53,7 +55,8 @@ class PoolConfig:
     def __post_init__(self) -> None:
         for name in ("num_voices", "num_validation_voices", "phrases", "sentences"):
             check(1 <= getattr(self, name) <= 100_000, f"pool.{name}", getattr(self, name), "1 to 100000")
-        check(0 <= self.confusables <= 100, "pool.confusables", self.confusables, "0 to 100")
+        for name in ("confusables", "word_parts"):
+            check(0 <= getattr(self, name) <= 100, f"pool.{name}", getattr(self, name), "0 to 100")
         check(0 <= self.timbre_share <= 1, "pool.timbre_share", self.timbre_share, "0 to 1")
         strength = self.timbre_strength
         is_range = len(strength) == 2 and 0 <= strength[0] <= strength[1] <= 2
@@ -75,11 +78,19 @@ class Take:
 
 @dataclass(frozen=True, eq=False)
 class Speaker:
-    """What one speaker said; waveforms are (num_samples,) float32, 16 kHz, without silence at the ends."""
+    """What one speaker said; waveforms are (num_samples,) float32, 16 kHz, without silence at the ends.
+
+    Attributes:
+        phrases: the phrase.
+        confusables: what sounds like it.
+        sentences: other things.
+        parts: some words of the phrase without the others.
+    """
 
     phrases: list[Take]
     confusables: list[np.ndarray]
     sentences: list[np.ndarray]
+    parts: list[Take] = field(default_factory=list)
 
 
 def speak_pool(
@@ -145,12 +156,14 @@ def mouth(
 def _speak(
     phrase: str, confusables: list[str], voice: Voice, config: PoolConfig, rng: np.random.Generator, say: Say
 ) -> Speaker:
-    chosen = rng.permutation(len(confusables))[: config.confusables]
+    chosen = draw_texts(confusables, config.confusables, rng)
+    parts = draw_texts(word_parts(phrase), config.word_parts, rng)
     sentences = [random_sentence(rng, 1, 10, avoid=phrase) for _ in range(config.sentences)]
     return Speaker(
         [speak_phrase(phrase, voice, rng, say) for _ in range(config.phrases)],
-        [say(confusables[index], voice).waveform for index in chosen],
+        [say(text, voice).waveform for text in chosen],
         [say(sentence, voice).waveform for sentence in sentences],
+        [Take(speech.waveform, speech.duration_s) for speech in (say(part, voice) for part in parts)],
     )
 
 
@@ -178,6 +191,11 @@ def confusable_texts(phrase: str, rng: np.random.Generator) -> list[str]:
     if len(normalize(phrase).split()) > 1:
         texts += swapped_phrases(phrase, rng) * 2
     return texts
+
+
+def draw_texts(texts: list[str], count: int, rng: np.random.Generator) -> list[str]:
+    """Returns at most `count` of `texts`, at random."""
+    return [texts[index] for index in rng.permutation(len(texts))[:count]]
 
 
 def take_from_recording(waveform: np.ndarray) -> Take:

@@ -14,9 +14,10 @@ import numpy as np
 import soxr
 
 from kws.data.alignment import NUM_CLASSES, STEP, class_of
+from kws.data.negatives import word_parts
 from kws.data.phone_search import holds_phrase
 from kws.data.phones import pronounce
-from kws.data.pool import Speaker, Take, confusable_texts
+from kws.data.pool import PoolConfig, Speaker, Take, confusable_texts, draw_texts
 from kws.data.synth.arpabet import VOWELS, from_espeak_input
 from kws.data.synth.speech import is_phone_input
 from kws.data.text import normalize
@@ -153,7 +154,7 @@ class PhoneInventory:
 
 
 def spliced_speaker(
-    phrase: str, inventory: PhoneInventory, num_phrases: int, num_confusables: int, rng: np.random.Generator
+    phrase: str, inventory: PhoneInventory, num_phrases: int, config: PoolConfig, rng: np.random.Generator
 ) -> Speaker | None:
     """Returns a speaker who "says" the phrase and what sounds like it, and otherwise what he did say; None if he can't.
 
@@ -163,18 +164,27 @@ def spliced_speaker(
     speed = float(rng.uniform(*SPEEDS))
     target = phone_classes(phrase)
     spliced = [inventory.splice(target, rng) for _ in range(num_phrases)]
-    takes = [_played(clip, speed) for clip in spliced if clip is not None]
+    takes = [_take(_played(clip, speed)) for clip in spliced if clip is not None]
     if not takes:
         return None
-    texts = confusable_texts(phrase, rng)
-    chosen = [texts[index] for index in rng.permutation(len(texts))[:num_confusables]]
-    confusables = [clip for text in chosen if (clip := inventory.splice(phone_classes(text), rng)) is not None]
+    confusables = draw_texts(confusable_texts(phrase, rng), config.confusables, rng)
+    parts = draw_texts(word_parts(phrase), config.word_parts, rng)
     sentences = [clip[: OTHER_SPEECH_S * SAMPLE_RATE] for clip in other_speech(inventory, target, num_phrases, rng)]
     return Speaker(
-        [Take(take, len(take) / SAMPLE_RATE) for take in takes],
-        [_played(clip, speed) for clip in confusables],
+        takes,
+        _spliced(confusables, inventory, speed, rng),
         [_played(clip, speed) for clip in sentences],
+        [_take(part) for part in _spliced(parts, inventory, speed, rng)],
     )
+
+
+def _spliced(texts: list[str], inventory: PhoneInventory, speed: float, rng: np.random.Generator) -> list[np.ndarray]:
+    spliced = (inventory.splice(phone_classes(text), rng) for text in texts)
+    return [_played(clip, speed) for clip in spliced if clip is not None]
+
+
+def _take(waveform: np.ndarray) -> Take:
+    return Take(waveform, len(waveform) / SAMPLE_RATE)
 
 
 def other_speech(

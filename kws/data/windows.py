@@ -30,6 +30,8 @@ class WindowConfig:
         real_share: share of the speech in negatives that comes from the user's own recordings, where there are any.
         noise_only: share of the negatives without speech.
         confusable: share of the negatives with a near miss or a part of the phrase.
+        parts: share of the negatives, if no longer than positives, in which some words of a phrase of several stand
+            where positives have all of them.
     """
 
     duration_s: float = 3.2
@@ -40,12 +42,13 @@ class WindowConfig:
     real_share: float = 0.6
     noise_only: float = 0.08
     confusable: float = 0.15
+    parts: float = 0.3
 
     def __post_init__(self) -> None:
         check(1 <= self.duration_s <= 30, "windows.duration_s", self.duration_s, "1 to 30 seconds")
         for name in ("num_positives", "num_negatives"):
             check(1 <= getattr(self, name) <= 10_000_000, f"windows.{name}", getattr(self, name), "1 or more")
-        for name in ("lead_in", "follow_up", "real_share", "noise_only", "confusable"):
+        for name in ("lead_in", "follow_up", "real_share", "noise_only", "confusable", "parts"):
             check(0 <= getattr(self, name) <= 1, f"windows.{name}", getattr(self, name), "0 to 1")
 
 
@@ -86,6 +89,7 @@ class WindowComposer:
         self.speakers = speakers
         self.talkers = [speaker for speaker in speakers if speaker.sentences]
         self.with_phrase = [speaker for speaker in speakers if speaker.phrases]
+        self.with_parts = [speaker for speaker in speakers if speaker.parts]
         self.confusing = [speaker for speaker in speakers if speaker.confusables]
         self.background = background
         self.noise = noise
@@ -96,7 +100,11 @@ class WindowComposer:
     def positive(self, rng: np.random.Generator) -> Window:
         """Returns a window that holds the phrase once."""
         speaker = _pick(self.with_phrase, rng)
-        take = _pick(speaker.phrases, rng)
+        canvas, end = self._said(_pick(speaker.phrases, rng), speaker, rng)
+        return Window(self._finish(canvas, rng), end)
+
+    def _said(self, take: Take, speaker: Speaker, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Returns a window of `take`, perhaps with other speech around it, and the sample at which it ends."""
         canvas = np.zeros(self.num_samples, np.float32)
         end = self._place_take(canvas, take, rng)
         start = end - round(take.end_s * SAMPLE_RATE)
@@ -104,10 +112,14 @@ class WindowComposer:
             self._fill_before(canvas, start - _gap(rng, 0.03, 0.5), speaker, rng)
         if rng.random() < self.config.follow_up and len(take.waveform) <= round(take.end_s * SAMPLE_RATE) + 800:
             self._fill_after(canvas, end + _gap(rng, 0.1, 0.8), speaker, rng)
-        return Window(self._finish(canvas, rng), end)
+        return canvas, end
 
     def negative(self, rng: np.random.Generator, duration_s: float | None = None) -> Window:
         """Returns a window (or, with `duration_s`, longer audio) in which the phrase is never said."""
+        if duration_s is None and self.with_parts and rng.random() < self.config.parts:
+            speaker = _pick(self.with_parts, rng)
+            canvas, _ = self._said(_pick(speaker.parts, rng), speaker, rng)
+            return Window(self._finish(canvas, rng), NO_END)
         num_samples = round((duration_s or self.config.duration_s) * SAMPLE_RATE)
         canvas = np.zeros(num_samples, np.float32)
         if rng.random() >= self.config.noise_only:

@@ -83,7 +83,7 @@ def add_spliced(
         (sounds[0], order[num_held_out:], num_speakers, NUM_BACKGROUND),
         (sounds[1], order[:num_held_out], num_validation, NUM_BACKGROUND // 5),
     ):
-        speakers = spliced_speakers(phrase, chosen, count, pool.confusables, rng, partial(_report, progress, count))
+        speakers = spliced_speakers(phrase, chosen, count, pool, rng, partial(_report, progress, count))
         part.speakers += speakers
         part.background += _background(phrase, chosen, num_clips, rng)
         added.append(len(speakers))
@@ -144,7 +144,7 @@ def spliced_speakers(
     phrase: str,
     inventories: Sequence[PhoneInventory],
     num_speakers: int,
-    num_confusables: int,
+    pool: PoolConfig,
     rng: np.random.Generator,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Speaker]:
@@ -154,7 +154,7 @@ def spliced_speakers(
     num_tries = MAX_TRIES * num_speakers if inventories else 0
     for _ in range(num_tries):
         inventory = inventories[int(rng.choice(len(inventories), p=weights / weights.sum()))]
-        speaker = spliced_speaker(phrase, inventory, NUM_PHRASES, num_confusables, rng)
+        speaker = spliced_speaker(phrase, inventory, NUM_PHRASES, pool, rng)
         speakers += [speaker] if speaker is not None else []
         progress(len(speakers))
         if len(speakers) == num_speakers:

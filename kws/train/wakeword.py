@@ -137,21 +137,18 @@ def train_wakeword(
     started = time.monotonic()
     sounds = gather_sounds(settings.phrase, folders, settings.pool, settings.voices, settings.seed, progress, warn)
     num_spliced = _add_spliced(sounds, settings, progress)
-    maker = FeatureMaker(encoder, work, settings.seed)
     real_speech = open_real_speech(settings.phrase, encoder, settings.bank, settings.seed)
     own_encoder = None
     if encoder.is_frozen:
-        data = _training_frames(maker, sounds[0], settings, progress)
+        data = _training_frames(FeatureMaker(encoder, work, settings.seed), sounds[0], settings, progress)
         data = real_speech.joined_to_training(data, work, partial(progress, "adding real speech"))
-        held_out = _held_out_frames(maker, sounds[1], settings, progress)
-        held_out = real_speech.joined_to_held_out(held_out, work, partial(progress, "adding held-out real speech"))
         head, losses = _train_head(encoder, data, settings, start, work, progress)
     else:
         tuned = _fine_tune(encoder, sounds[0], settings, start, real_speech, work, progress)
         encoder, head, losses = tuned.encoder, tuned.head, tuned.losses
         real_speech, own_encoder = tuned.real_speech, tuned.folder
-        held_out = _held_out_frames(FeatureMaker(encoder, work, settings.seed), sounds[1], settings, progress)
-        held_out = real_speech.joined_to_held_out(held_out, work, partial(progress, "adding held-out real speech"))
+    held_out = _held_out_frames(FeatureMaker(encoder, work, settings.seed), sounds[1], settings, progress)
+    held_out = real_speech.joined_to_held_out(held_out, work, partial(progress, "adding held-out real speech"))
     with one_thread_per_operation():
         calibrated = calibrate(head, held_out, settings.trigger, encoder.geometry.hop_s, settings.false_alarms_per_hour)
     wakeword = assemble(head, encoder, settings, sounds, calibrated, time.monotonic() - started)
@@ -219,7 +216,7 @@ def _training_frames(maker: FeatureMaker, sounds: Sounds, settings: WakeWordConf
 
 def _held_out_frames(maker: FeatureMaker, sounds: Sounds, settings: WakeWordConfig, progress: Progress) -> HeldOut:
     """Encodes what the threshold is chosen on, without near misses: in a room they are far rarer than in training."""
-    settings = replace(settings, windows=replace(settings.windows, confusable=0.0))
+    settings = replace(settings, windows=replace(settings.windows, confusable=0.0, parts=0.0))
     composer = _composer(sounds, settings)
     compose_negative = partial(composer.negative, duration_s=settings.validation_window_s)
     report_positives, report_negatives = (partial(progress, f"mixing held-out {kind}") for kind in KINDS)

@@ -10,7 +10,7 @@ from kws.data.windows import NO_END, WindowComposer, WindowConfig
 from kws.errors import ConfigError
 from kws.frames import SAMPLE_RATE
 
-PHRASE_HZ, SPEECH_HZ = 1000, 300
+PHRASE_HZ, SPEECH_HZ, PART_HZ = 1000, 300, 2000
 QUIET = MixConfig(clean_share=1.0)
 PLAIN = AugmentConfig(speed_share=0, room_share=0, tilt_share=0, band_share=0, clip_share=0, gain_db=(0.0, 0.0))
 
@@ -46,6 +46,19 @@ def test_negatives_never_hold_the_phrase(seed):
     window = composer().negative(np.random.default_rng(seed))
     assert window.end_sample == NO_END
     assert level_at(window.waveform, PHRASE_HZ, 0, len(window.waveform)) < 0.01
+
+
+def test_parts_of_the_phrase_stand_where_the_phrase_does():
+    """So that nothing but the missing words tells them from it; not in longer audio, which the threshold is chosen on."""
+    speaker = Speaker([Take(tone(PHRASE_HZ), 0.5)], [], [tone(SPEECH_HZ, 1.5)], [Take(tone(PART_HZ), 0.5)])
+    for share, is_part in ((1.0, True), (0.0, False)):
+        subject = WindowComposer([speaker], [], NoiseSource(QUIET), WindowConfig(parts=share, noise_only=0.0), PLAIN)
+        windows = [subject.negative(np.random.default_rng(seed)) for seed in range(4)]
+        windows.append(subject.negative(np.random.default_rng(0), 3.2))
+        assert {window.end_sample for window in windows} == {NO_END}
+        pieces = [window.waveform.reshape(-1, 6400) for window in windows]
+        peaks = [max(level_at(piece, PART_HZ, 0, 6400) for piece in window) for window in pieces]
+        assert [peak > 0.05 for peak in peaks] == [is_part] * 4 + [False]
 
 
 def test_rooms_and_noise_keep_the_label():

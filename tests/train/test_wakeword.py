@@ -53,7 +53,7 @@ def test_it_writes_what_the_detector_needs_and_what_a_person_reads(overrides, tm
     assert "hey computer" in (trained.path / "CARD.md").read_text()
     assert kws.load(trained.path).keywords == ["hey computer"]
     assert stages[0].startswith("speaking")
-    assert stages[-1] == "training"
+    assert "training" in stages
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import ShortTimeFFT
+from scipy.signal import istft, stft  # `ShortTimeFFT` takes four times as long: a Python call a spectrum
 
 from kws.data.alignment import BLANK, PHONES, STEP, class_of
 from kws.data.synth.arpabet import from_espeak
@@ -44,6 +44,8 @@ SMOOTHING_STEPS = 2.0
 """Standard deviation, in hundredths of a second, over which one phone's gains pass into the next one's."""
 MOST_GAIN = 2.5
 """Largest change of amplitude, as a natural logarithm."""
+FLOOR = 1.5e-14
+"""Power added to every band; a sine of full scale has 0.25."""
 PRIOR_STEPS = 30.0
 """Hundredths of a second of a state that weigh as much as what all speakers have in common."""
 FEWEST_STEPS = 1500
@@ -111,7 +113,7 @@ class EnvelopeSums:
 
     def add(self, waveform: np.ndarray, labels: np.ndarray) -> None:
         """Takes in `waveform` (num_samples,) with the phone class of each hundredth of a second."""
-        levels = _transform().levels(waveform)[: len(labels)]
+        levels = _levels(waveform)[: len(labels)]
         labels = labels[: len(levels)]
         is_speech = labels != BLANK
         if is_speech.any():
@@ -151,15 +153,14 @@ def make_timbres(
 
 def move(speech: Speech, log_gains: np.ndarray) -> Speech:
     """Returns `speech`, as loud as before, with each phone's envelope moved by `log_gains` (NUM_STATES, NUM_BANDS)."""
-    transform = _transform()
-    spectra = transform.spectra(speech.waveform)
-    labels = phone_labels(speech.phones, len(spectra) - transform.num_before)
-    labels = np.pad(labels, (transform.num_before, 0), mode="edge")
+    spectra = _spectra(speech.waveform)
+    labels = phone_labels(speech.phones, len(spectra))
     gains = log_gains[_states(labels)]
     is_speech = labels != BLANK
     gains[~is_speech] = gains[is_speech].mean(axis=0) if is_speech.any() else 0.0
     gains = np.clip(gaussian_filter1d(gains, SMOOTHING_STEPS, axis=0, mode="nearest"), -MOST_GAIN, MOST_GAIN)
-    moved = transform.waveform(spectra * np.exp(gains @ transform.between_bands), len(speech.waveform))
+    changed = spectra * np.exp(gains @ _between_bands())
+    moved = istft(changed.T, nperseg=WINDOW, noverlap=WINDOW - STEP)[1][: len(speech.waveform)]
     power, moved_power = (float(np.mean(np.square(signal, dtype=np.float64))) for signal in (speech.waveform, moved))
     scaled = moved * np.float32(np.sqrt(power / max(moved_power, 1e-12)))
     return replace(speech, waveform=np.clip(scaled, -1.0, 1.0).astype(np.float32))
@@ -188,48 +189,35 @@ def _states(labels: np.ndarray) -> np.ndarray:
     return labels * STATES_OF_A_PHONE + thirds
 
 
+def _spectra(waveform: np.ndarray) -> np.ndarray:
+    """Returns (num_steps, num_bins) complex; step i is centred on sample i × STEP."""
+    return stft(waveform, nperseg=WINDOW, noverlap=WINDOW - STEP)[2].T
+
+
+def _levels(waveform: np.ndarray) -> np.ndarray:
+    """Returns (num_steps, NUM_BANDS) log amplitudes."""
+    return 0.5 * np.log(np.abs(_spectra(waveform)) ** 2 @ _into_bands() + FLOOR)
+
+
 @lru_cache(maxsize=1)
-def _transform() -> _Transform:
-    return _Transform()
+def _into_bands() -> np.ndarray:
+    """(num_bins, NUM_BANDS) weights of triangular bands, equally wide in mel, each with sum 1."""
+    mel, edges = _mel()
+    rising = (mel[:, None] - edges[:-2]) / np.diff(edges)[:-1]
+    falling = (edges[2:] - mel[:, None]) / np.diff(edges)[1:]
+    weights = np.maximum(0.0, np.minimum(rising, falling))
+    return weights / np.maximum(weights.sum(axis=0), 1e-9)
 
 
-class _Transform:
-    """Short spectra a hundredth of a second apart, their bands, and back."""
+@lru_cache(maxsize=1)
+def _between_bands() -> np.ndarray:
+    """(NUM_BANDS, num_bins) weights that interpolate between the centres of bands."""
+    mel, edges = _mel()
+    return np.stack([np.interp(mel, edges[1:-1], row) for row in np.eye(NUM_BANDS)]).astype(np.float32)
 
-    def __init__(self) -> None:
-        self._stft = ShortTimeFFT(np.hanning(WINDOW + 1)[:-1], hop=STEP, fs=SAMPLE_RATE)
-        self.num_before = -self._stft.p_min  # spectra centred before the first sample
 
-    def spectra(self, waveform: np.ndarray) -> np.ndarray:
-        """Returns (num_before + num_steps, num_bins); step i is centred on sample i × STEP."""
-        return self._stft.stft(waveform).T
-
-    def levels(self, waveform: np.ndarray) -> np.ndarray:
-        """Returns (num_steps, NUM_BANDS) log amplitudes."""
-        power = np.abs(self.spectra(waveform)[self.num_before :]) ** 2
-        return 0.5 * np.log(power @ self._into_bands + 1e-9)
-
-    def waveform(self, spectra: np.ndarray, num_samples: int) -> np.ndarray:
-        """Returns (num_samples,) samples of (num_steps, num_bins)."""
-        return self._stft.istft(spectra.T, k1=num_samples)
-
-    @cached_property
-    def _into_bands(self) -> np.ndarray:
-        """(num_bins, NUM_BANDS) weights of triangular bands, equally wide in mel, each with sum 1."""
-        mel, edges = self._mel
-        rising = (mel[:, None] - edges[:-2]) / np.diff(edges)[:-1]
-        falling = (edges[2:] - mel[:, None]) / np.diff(edges)[1:]
-        weights = np.maximum(0.0, np.minimum(rising, falling))
-        return weights / np.maximum(weights.sum(axis=0), 1e-9)
-
-    @cached_property
-    def between_bands(self) -> np.ndarray:
-        """(NUM_BANDS, num_bins) weights that interpolate between the centres of bands."""
-        mel, edges = self._mel
-        return np.stack([np.interp(mel, edges[1:-1], row) for row in np.eye(NUM_BANDS)])
-
-    @cached_property
-    def _mel(self) -> tuple[np.ndarray, np.ndarray]:
-        """The bins and the bands' edges in mel (O'Shaughnessy 1987: 2595 log10(1 + f / 700))."""
-        in_mel = [2595 * np.log10(1 + hz / 700) for hz in (self._stft.f, LOWEST_HZ, SAMPLE_RATE / 2)]
-        return in_mel[0], np.linspace(in_mel[1], in_mel[2], NUM_BANDS + 2)
+def _mel() -> tuple[np.ndarray, np.ndarray]:
+    """Returns the bins and the bands' edges in mel (O'Shaughnessy 1987: 2595 log10(1 + f / 700))."""
+    bins_hz = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)
+    in_mel = [2595 * np.log10(1 + hz / 700) for hz in (bins_hz, LOWEST_HZ, SAMPLE_RATE / 2)]
+    return in_mel[0], np.linspace(in_mel[1], in_mel[2], NUM_BANDS + 2)
