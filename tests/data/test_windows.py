@@ -49,7 +49,7 @@ def test_negatives_never_hold_the_phrase(seed):
 
 
 def test_parts_of_the_phrase_stand_where_the_phrase_does():
-    """So that nothing but the missing words tells them from it; not in longer audio, which the threshold is chosen on."""
+    """Nothing but the missing words tells them from it; longer audio, which the threshold is chosen on, has none."""
     speaker = Speaker([Take(tone(PHRASE_HZ), 0.5)], [], [tone(SPEECH_HZ, 1.5)], [Take(tone(PART_HZ), 0.5)])
     for share, is_part in ((1.0, True), (0.0, False)):
         subject = WindowComposer([speaker], [], NoiseSource(QUIET), WindowConfig(parts=share, noise_only=0.0), PLAIN)
