@@ -39,6 +39,10 @@ class StartingPoint:
         weights = sorted(self.wakeword.weights.items())
         return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for _, array in weights)).hexdigest()
 
+    def fitted(self, head: HeadConfig) -> HeadConfig:
+        """Returns the kind and size of the head that training goes on with, or of `head`, if there is none."""
+        return head if self.wakeword is None else self.wakeword.head
+
     def load_into(self, head: Head) -> None:
         """Gives `head` the weights of the artefact, if there is one."""
         if self.wakeword is not None:
@@ -53,16 +57,15 @@ class StartingPoint:
         return replace(wakeword, details={**wakeword.details, "started_from": made})
 
 
-def open_start(path: Path | str | None, encoder: Encoder, head: HeadConfig) -> StartingPoint:
+def open_start(path: Path | str | None, encoder: Encoder) -> StartingPoint:
     """Returns the starting point at `path`, a random one without it.
 
     Args:
         path: an artefact of one keyword.
         encoder: what the new head will run on; the artefact must name the same weights and layers.
-        head: kind and size of the new head.
 
     Raises:
-        ArtefactError: it can't be read, has another encoder, another head, or several keywords.
+        ArtefactError: it can't be read, has another encoder, or several keywords.
     """
     if path is None:
         return StartingPoint()
@@ -74,11 +77,6 @@ def open_start(path: Path | str | None, encoder: Encoder, head: HeadConfig) -> S
             f"{path} was made on the encoder '{wakeword.encoder.name}' (SHA-256 {wakeword.encoder_sha256[:12]}…, "
             f"frames of {wakeword.dim} numbers), this run uses '{encoder.settings.name}' ({encoder.sha256[:12]}…, "
             f"{encoder.dim}): a head fits its own encoder only; name that one with --encoder, or leave --from out"
-        )
-    if wakeword.head != head:
-        raise ArtefactError(
-            f"{path} has the head {wakeword.head}, this run asks for {head}; set head.kind, head.hidden, head.kernel "
-            "and head.dilation as it has them, or leave --from out"
         )
     clips = Path(path).expanduser() / CLIPS_FOLDER
     return StartingPoint(wakeword, clips if clips.is_dir() else None)

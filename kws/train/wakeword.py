@@ -116,7 +116,8 @@ def train_wakeword(
         rir: folder or manifest of room impulse responses.
         config: settings, or a TOML file of them.
         overrides: `"section.key=value"` changes to the config.
-        start_from: an artefact on the same encoder whose head is trained on; recordings kept in it are used again.
+        start_from: an artefact on the same encoder whose head is trained on, and keeps its size; recordings kept in it
+            are used again.
         is_fresh: start over, even if an interrupted run could go on.
         progress: called with (stage, done, total).
         warn: called with a message about each recording that is skipped or odd.
@@ -130,7 +131,8 @@ def train_wakeword(
     """
     settings = resolve_config(phrase, config, overrides)
     encoder = open_encoder(settings.encoder, settings.transfer, settings.seed)
-    start = open_start(start_from, encoder, settings.head)
+    start = open_start(start_from, encoder)
+    settings = replace(settings, head=start.fitted(settings.head))
     folders = Folders(positives, negatives, noise, rir, start.clips)
     out = Path(out or slug(phrase))
     work = _open_work_folder(out, settings, folders, start, is_fresh)

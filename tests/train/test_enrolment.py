@@ -207,20 +207,19 @@ def test_training_goes_on_from_it_with_the_recordings_it_kept(overrides, folder,
             np.testing.assert_allclose(trained.wakeword.weights[name], weight, atol=1e-5)
 
 
-def test_a_start_that_does_not_fit_is_refused(make_wakeword, tiny_encoder_folder, tmp_path):
+def test_a_start_keeps_its_size_and_one_that_does_not_fit_is_refused(make_wakeword, tiny_encoder_folder, tmp_path):
     encoder = load_encoder(str(tiny_encoder_folder))
-    head = HeadConfig(hidden=4, members=2, kernel=3, dilation=2)
-    assert open_start(None, encoder, head).wakeword is None
-    assert open_start(make_wakeword("a").save(tmp_path / "a"), encoder, head).clips is None
-    with pytest.raises(ArtefactError, match="has the head HeadConfig"):
-        open_start(tmp_path / "a", encoder, HeadConfig())
+    assert open_start(None, encoder).fitted(HeadConfig()) == HeadConfig()
+    start = open_start(make_wakeword("a").save(tmp_path / "a"), encoder)
+    assert start.clips is None
+    assert start.fitted(HeadConfig()) == HeadConfig(hidden=4, members=2, kernel=3, dilation=2)
     with pytest.raises(ArtefactError, match="2 keywords"):
-        open_start(make_wakeword("a", "b").save(tmp_path / "two"), encoder, head)
+        open_start(make_wakeword("a", "b").save(tmp_path / "two"), encoder)
     other = replace(make_wakeword("a"), encoder_sha256="0" * 64)
     with pytest.raises(ArtefactError, match=r"was made on the encoder .* a head fits its own encoder only"):
-        open_start(other.save(tmp_path / "other"), encoder, head)
+        open_start(other.save(tmp_path / "other"), encoder)
     with pytest.raises(ArtefactError, match="no wake word at"):
-        open_start(tmp_path / "none", encoder, head)
+        open_start(tmp_path / "none", encoder)
 
 
 def test_more_recordings_bring_more_of_everything_up_to_a_limit():
