@@ -36,6 +36,8 @@ WORDS = ("alexa", "computer", "jarvis")
 RATES = (2.0, 1.0, 0.5)
 LATENCY_RATE = 0.5
 CLEAN = "clean"
+HALF = "last word alone"
+"""Conditions in which people say half of a phrase: all of it should be missed."""
 ADULT_AGE = 13
 TEST_FOLD = 4
 NUM_SPOKEN, SPOKEN_SEED = 200, 1
@@ -118,9 +120,13 @@ def measure(runs: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str
     negatives = [score_negatives(detector, *item) for item in track(speech.items(), "speech without the words")]
     rows = []
     for word in arguments.words:
+        last = word.split()[-1]
         conditions = score_conditions(detector, tests[word], arguments.snr, arguments.data)
+        if last != word and last in tests:
+            halves = score_conditions(detector, tests[last], arguments.snr, arguments.data)
+            conditions |= {f"{HALF}, {name}": scores for name, scores in halves.items()}
         ends_s = [word_end_s(read_audio(clip.path)) for clip in tests[word]]
-        others = [scores for scores in negatives if scores.name != f"recordings of {word}"]
+        others = [scores for scores in negatives if scores.name != f"recordings of {last}"]
         for run in runs:
             if run.word == word:
                 rows.append(vars(run) | row_of(detector, run, conditions, others, ends_s))
@@ -180,10 +186,11 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     for source in dict.fromkeys(row["source"] for row in rows):
         chosen = [row for row in rows if row["source"] == source]
         alarms = [row["at_own_threshold"][CLEAN]["false_alarms_per_hour"] for row in chosen]
-        for condition in chosen[0]["at_own_threshold"]:
-            points = [[row["at_false_alarms_per_hour"][condition][f"{rate:g}"] for row in chosen] for rate in RATES]
-            own = [row["at_own_threshold"][condition] for row in chosen]
-            cells = [_cell(chosen, column) for column in (*points, own)]
+        for condition in dict.fromkeys(name for row in chosen for name in row["at_own_threshold"]):
+            tested = [row for row in chosen if condition in row["at_own_threshold"]]
+            points = [[row["at_false_alarms_per_hour"][condition][f"{rate:g}"] for row in tested] for rate in RATES]
+            own = [row["at_own_threshold"][condition] for row in tested]
+            cells = [_cell(tested, column) for column in (*points, own)]
             print(f"| {source}, {condition} | " + " | ".join(cells) + f", {np.mean(alarms):.1f} FA/h |")
     medians, ninetieths = ([row["latency"][key] for row in rows] for key in ("median_s", "percentile_90_s"))
     print(f"latency at {LATENCY_RATE:g} FA/h: median {np.median(medians):.2f} s, 90 % {np.median(ninetieths):.2f} s")
