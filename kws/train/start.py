@@ -40,8 +40,19 @@ class StartingPoint:
         return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for _, array in weights)).hexdigest()
 
     def fitted(self, head: HeadConfig) -> HeadConfig:
-        """Returns the kind and size of the head that training goes on with, or of `head`, if there is none."""
-        return head if self.wakeword is None else self.wakeword.head
+        """Returns the kind and size of the head that training goes on with, or of `head`, if there is none.
+
+        Raises:
+            ArtefactError: `head` is neither that nor the default.
+        """
+        if self.wakeword is None:
+            return head
+        if head not in (self.wakeword.head, HeadConfig()):
+            raise ArtefactError(
+                f"'{self.wakeword.keywords[0].name}' has the head {self.wakeword.head}, this run asks for {head}; "
+                "set nothing of the head, or leave --from out"
+            )
+        return self.wakeword.head
 
     def load_into(self, head: Head) -> None:
         """Gives `head` the weights of the artefact, if there is one."""

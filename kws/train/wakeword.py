@@ -127,7 +127,7 @@ def train_wakeword(
         SynthesisError: no synthesiser, or the phrase can't be spoken.
         AudioError: a folder without usable audio.
         EncoderError: the encoder can't be found.
-        ArtefactError: `start_from` can't be read, or was made on another encoder.
+        ArtefactError: `start_from` can't be read, was made on another encoder, or has another head than was asked for.
     """
     settings = resolve_config(phrase, config, overrides)
     encoder = open_encoder(settings.encoder, settings.transfer, settings.seed)

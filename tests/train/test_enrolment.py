@@ -207,12 +207,14 @@ def test_training_goes_on_from_it_with_the_recordings_it_kept(overrides, folder,
             np.testing.assert_allclose(trained.wakeword.weights[name], weight, atol=1e-5)
 
 
-def test_a_start_keeps_its_size_and_one_that_does_not_fit_is_refused(make_wakeword, tiny_encoder_folder, tmp_path):
+def test_a_start_keeps_its_size_and_what_does_not_fit_is_refused(make_wakeword, tiny_encoder_folder, tmp_path):
     encoder = load_encoder(str(tiny_encoder_folder))
     assert open_start(None, encoder).fitted(HeadConfig()) == HeadConfig()
     start = open_start(make_wakeword("a").save(tmp_path / "a"), encoder)
     assert start.clips is None
     assert start.fitted(HeadConfig()) == HeadConfig(hidden=4, members=2, kernel=3, dilation=2)
+    with pytest.raises(ArtefactError, match="has the head HeadConfig"):
+        start.fitted(HeadConfig(hidden=5))
     with pytest.raises(ArtefactError, match="2 keywords"):
         open_start(make_wakeword("a", "b").save(tmp_path / "two"), encoder)
     other = replace(make_wakeword("a"), encoder_sha256="0" * 64)
@@ -244,7 +246,7 @@ def test_it_detects_takes_that_it_never_heard(takes, tmp_path):
         write_audio(tmp_path / f"takes/{index}.wav", take)
     before_s = time.process_time()
     enrolled = enrol("lumos", [tmp_path / "takes"], tmp_path / "lumos")
-    assert time.process_time() - before_s < 40  # twice ten seconds of two cores: shared cores count more
+    assert time.process_time() - before_s < 80  # 30 beside one other program; more beside several
     metrics = enrolled.wakeword.details["metrics"]
     assert metrics["measured_on"].startswith("people")
     assert len(metrics["not_measured"]) == 1
