@@ -121,7 +121,7 @@ def speak_pool(
         SynthesisError: no synthesiser, or the phrase can't be spoken.
         ConfigError: a phrase without words.
     """
-    confusables = confusable_texts(phrase, rng)
+    confusables, parts = confusable_texts(phrase, rng), word_parts(phrase)
     speakers: list[Speaker] = []
     num_failed = 0
     while len(speakers) < num_voices:
@@ -129,7 +129,7 @@ def speak_pool(
         voice = draw_voice(rng, split, synthesizers, voices)
         try:
             say = mouth(voice, config, rng, timbres, synthesizers)
-            speakers.append(_speak(phrase, confusables, voice, config, rng, say))
+            speakers.append(_speak(phrase, confusables, parts, voice, config, rng, say))
         except SynthesisError:
             num_failed += 1
             if num_failed > MAX_FAILED_SHARE * num_voices + 5:
@@ -154,10 +154,16 @@ def mouth(
 
 
 def _speak(
-    phrase: str, confusables: list[str], voice: Voice, config: PoolConfig, rng: np.random.Generator, say: Say
+    phrase: str,
+    confusables: list[str],
+    parts: list[str],
+    voice: Voice,
+    config: PoolConfig,
+    rng: np.random.Generator,
+    say: Say,
 ) -> Speaker:
     chosen = draw_texts(confusables, config.confusables, rng)
-    parts = draw_texts(word_parts(phrase), config.word_parts, rng)
+    parts = draw_texts(parts, config.word_parts, rng)
     sentences = [random_sentence(rng, 1, 10, avoid=phrase) for _ in range(config.sentences)]
     return Speaker(
         [speak_phrase(phrase, voice, rng, say) for _ in range(config.phrases)],

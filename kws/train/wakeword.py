@@ -218,7 +218,7 @@ def _training_frames(maker: FeatureMaker, sounds: Sounds, settings: WakeWordConf
 
 def _held_out_frames(maker: FeatureMaker, sounds: Sounds, settings: WakeWordConfig, progress: Progress) -> HeldOut:
     """Encodes what the threshold is chosen on, without near misses: in a room they are far rarer than in training."""
-    settings = replace(settings, windows=replace(settings.windows, confusable=0.0, parts=0.0))
+    settings = replace(settings, windows=replace(settings.windows, confusable=0.0))
     composer = _composer(sounds, settings)
     compose_negative = partial(composer.negative, duration_s=settings.validation_window_s)
     report_positives, report_negatives = (partial(progress, f"mixing held-out {kind}") for kind in KINDS)
