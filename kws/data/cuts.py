@@ -1,19 +1,36 @@
-"""Near misses out of recordings of the phrase itself: its parts, and its parts in another order, in the same voice."""
+"""What a recording of the phrase gives: itself at several speeds, and near misses, its parts and their other orders."""
 
 from __future__ import annotations
 
 import numpy as np
 import soxr
 
-from kws.data.pool import Take
+from kws.data.pool import Speaker, Take
 from kws.frames import SAMPLE_RATE
 
 FADE_S = 0.01
 """Every cut is faded over so long, so that no click tells it from the phrase."""
 
+SPEEDS = (0.85, 1.18)
+"""Range of the speeds at which each recording is heard too; tempo and pitch go together."""
+NUM_SPEEDS = 3
+CUTS_OF = 3
+"""Variants of each recording that are cut up into near misses."""
+LEVEL = 0.1
+"""RMS that every recording is brought to before it is mixed."""
+
 _FIRST_PART = (0.3, 0.6)
 _LAST_PART = (0.4, 0.7)
 _ORDERS = ((1, 0, 2), (2, 1, 0), (0, 2, 1), (1, 2, 0), (2, 0, 1))
+
+
+def own_voice(take: Take, rng: np.random.Generator) -> Speaker:
+    """Returns a recording as a speaker who says it at several speeds, and says what was cut out of it."""
+    rms = float(np.sqrt(np.mean(np.square(take.waveform, dtype=np.float64))))
+    level = Take(take.waveform * np.float32(LEVEL / max(rms, 1e-6)), take.end_s)
+    variants = [level, *at_speeds(level, rng.uniform(*SPEEDS, NUM_SPEEDS))]
+    cuts = [cut for variant in variants[:CUTS_OF] for cut in cut_phrase(variant.waveform, rng)]
+    return Speaker(variants, cuts, [])
 
 
 def cut_phrase(phrase: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:

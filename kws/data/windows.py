@@ -25,6 +25,7 @@ class WindowConfig:
         duration_s: length of a window, in seconds.
         num_positives: windows that hold the phrase.
         num_negatives: windows that don't.
+        recorded: share of the positives that hold a recording of the phrase, where there are any.
         lead_in: share of the positives with other speech right before the phrase.
         follow_up: share of the positives with other speech after it.
         real_share: share of the speech in negatives that comes from the user's own recordings, where there are any.
@@ -37,6 +38,7 @@ class WindowConfig:
     duration_s: float = 3.2
     num_positives: int = 2000
     num_negatives: int = 3000
+    recorded: float = 0.5
     lead_in: float = 0.5
     follow_up: float = 0.3
     real_share: float = 0.6
@@ -48,7 +50,7 @@ class WindowConfig:
         check(1 <= self.duration_s <= 30, "windows.duration_s", self.duration_s, "1 to 30 seconds")
         for name in ("num_positives", "num_negatives"):
             check(1 <= getattr(self, name) <= 10_000_000, f"windows.{name}", getattr(self, name), "1 or more")
-        for name in ("lead_in", "follow_up", "real_share", "noise_only", "confusable", "parts"):
+        for name in ("recorded", "lead_in", "follow_up", "real_share", "noise_only", "confusable", "parts"):
             check(0 <= getattr(self, name) <= 1, f"windows.{name}", getattr(self, name), "0 to 1")
 
 
@@ -89,6 +91,7 @@ class WindowComposer:
         self.speakers = speakers
         self.talkers = [speaker for speaker in speakers if speaker.sentences]
         self.with_phrase = [speaker for speaker in speakers if speaker.phrases]
+        self.recorded = [speaker for speaker in self.with_phrase if not speaker.sentences]
         self.with_parts = [speaker for speaker in speakers if speaker.parts]
         self.confusing = [speaker for speaker in speakers if speaker.confusables]
         self.background = background
@@ -99,7 +102,8 @@ class WindowComposer:
 
     def positive(self, rng: np.random.Generator) -> Window:
         """Returns a window that holds the phrase once."""
-        speaker = _pick(self.with_phrase, rng)
+        is_recorded = bool(self.recorded) and rng.random() < self.config.recorded
+        speaker = _pick(self.recorded if is_recorded else self.with_phrase, rng)
         canvas, end = self._said(_pick(speaker.phrases, rng), speaker, rng)
         return Window(self._finish(canvas, rng), end)
 

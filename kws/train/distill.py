@@ -22,7 +22,8 @@ from kws.train.distill_model import Answers, Student, Teacher, aligned, feature_
 from kws.train.phone_error import PhoneScore
 from kws.train.phone_model import PhoneLogits, PhoneModel
 from kws.train.pretrain import Pretraining, main
-from kws.train.speech_batches import SpeechBatch, SpeechBatches, SpeechCache
+from kws.train.speech_batches import SpeechBatch, SpeechBatches
+from kws.train.speech_cache import SpeechCache
 from kws.train.spoil import Spoiler
 
 logger = logging.getLogger(__name__)

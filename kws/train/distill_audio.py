@@ -14,7 +14,7 @@ from kws.data.alignment import STEP
 from kws.data.manifest import read_clips
 from kws.errors import AudioError
 from kws.frames import SAMPLE_RATE
-from kws.train.speech_batches import SpeechCache
+from kws.train.speech_cache import SpeechCache
 from kws.train.spoil import Spoiler
 
 logger = logging.getLogger(__name__)

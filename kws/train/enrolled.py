@@ -39,15 +39,20 @@ SPEECH_NOT_MEASURED = "false alarms on people's speech: the speech that must not
 
 @dataclass(frozen=True)
 class QuietFrames:
-    """Held-out audio without the phrase.
+    """Held-out audio without the phrase, each (num_windows, num_frames, dim) float16.
 
     Attributes:
-        frames: (num_windows, num_frames, dim) float16.
-        is_real: whether people speak in it.
+        synthetic: synthetic voices speak in it.
+        people: people do; None without an encoder's bank.
     """
 
-    frames: np.ndarray
-    is_real: bool
+    synthetic: np.ndarray
+    people: np.ndarray | None = None
+
+    @property
+    def kinds(self) -> list[np.ndarray]:
+        """What there is of the two."""
+        return [self.synthetic] if self.people is None else [self.synthetic, self.people]
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ def calibrate_enrolled(
     """Shifts the bias of `head` in place so that the trigger's threshold suits, and returns what was measured.
 
     A minute or two can't show a rate an hour: the tail of the peaks is carried on as an exponential to the one that
-    `settings` ask for. The threshold stays where the head's own training windows still fire.
+    `settings` ask for, of either kind of audio by itself: the stricter counts. The threshold stays where the head's own
+    training windows still fire.
 
     Args:
         head: trained.
@@ -83,16 +89,18 @@ def calibrate_enrolled(
     trigger = settings.trigger
     positives = data.frames[data.end_frames != NEGATIVE]
     peaks = np.array([_smoothed(logits, trigger).max() for logits in head_logits(head, positives)])
-    others = head_logits(head, quiet.frames)
-    tail = _tail_level(np.concatenate([_peaks(_smoothed(logits, trigger), hop_s) for logits in others]), settings)
+    kinds = [head_logits(head, frames) for frames in quiet.kinds]
+    tail = max(_tail_level([_smoothed(logits, trigger) for logits in others], settings, hop_s) for others in kinds)
     own = float(np.quantile(peaks, MAX_MISSED_SHARE))
     shift = float(logit(np.clip(trigger.threshold, 1e-6, 1 - 1e-6))) - min(tail, own)
     with torch.no_grad():
         head.output.bias.add_(shift)
+    others = [logits for kind in kinds for logits in kind]
     num_alarms = sum(count_firings(expit(logits + shift), trigger, hop_s) for logits in others)
     hours = sum(map(len, others)) * hop_s / 3600
+    whose = "synthetic voices" if quiet.people is None else "people and synthetic voices"
     return {
-        "measured_on": f"{'people' if quiet.is_real else 'synthetic voices'} that training never heard, in noise",
+        "measured_on": f"{whose} that training never heard, in noise",
         "num_false_alarms": num_alarms,
         "hours": round(hours, 4),
         "false_alarms_per_hour_interval": poisson_interval(num_alarms, hours),
@@ -100,7 +108,7 @@ def calibrate_enrolled(
         "is_target_in_reach": tail <= own,
         "training_windows_with_the_phrase": len(peaks),
         "training_windows_missed": int(np.sum(peaks + shift < logit(trigger.threshold))),
-        "not_measured": [MISSES_NOT_MEASURED, *([] if quiet.is_real else [SPEECH_NOT_MEASURED])],
+        "not_measured": [MISSES_NOT_MEASURED, *([SPEECH_NOT_MEASURED] if quiet.people is None else [])],
     }
 
 
@@ -164,17 +172,14 @@ Measure with `kws evaluate`; improve with `kws train PHRASE --from` this folder.
 """
 
 
-def _tail_level(peaks: np.ndarray, settings: WakeWordConfig) -> float:
-    """Returns the level that peaks exceed as often as `settings` allow false alarms."""
+def _tail_level(traces: list[np.ndarray], settings: WakeWordConfig, hop_s: float) -> float:
+    """Returns the level that the peaks of `traces` exceed as often as `settings` allow false alarms."""
+    size = max(1, round(PEAK_S / hop_s))
+    peaks = np.array([trace[first : first + size].max() for trace in traces for first in range(0, len(trace), size)])
     start = float(np.quantile(peaks, 1 - TAIL_SHARE))
     scale = float(np.mean(peaks[peaks > start] - start)) if np.any(peaks > start) else 0.0
     peaks_per_hour = TAIL_SHARE * 3600 / PEAK_S
     return start + scale * float(np.log(max(1.0, peaks_per_hour / settings.false_alarms_per_hour)))
-
-
-def _peaks(logits: np.ndarray, hop_s: float) -> np.ndarray:
-    size = max(1, round(PEAK_S / hop_s))
-    return np.array([logits[start : start + size].max() for start in range(0, len(logits), size)])
 
 
 def _smoothed(logits: np.ndarray, trigger: TriggerConfig) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import nn
 
 from kws.data.alignment import BLANK, WORD_BOUNDARY, class_of, frame_labels
 from kws.frames import SAMPLE_RATE, FrameGeometry
-from kws.train.speech_batches import SpeechCache
+from kws.train.speech_cache import SpeechCache
 
 SMOOTHING_FRAMES = 7
 """Frames averaged before the greedy choice in `smoothed_phone_error_rate`: frame-wise training flickers."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from kws.audio.io import read_batch
 from kws.audio.quality import SILENCE_DB, measure_speech
+from kws.data.cuts import own_voice
 from kws.data.manifest import Clip, read_clips, split_by_speaker
 from kws.data.pool import PoolConfig, Speaker, speak_pool, take_from_recording
 from kws.data.synth import Split, VoiceConfig
@@ -111,9 +112,9 @@ def gather_sounds(
         known = {waveform.tobytes() for waveform in learned}
         parts = _read_split(folders.positives, rng, warn, MIN_HELD_OUT, read_takes)
         held_in, held_out = ([clip for clip in part if clip.tobytes() not in known] for part in parts)
-    for sounds, recordings in ((training, learned + held_in), (validation, held_out)):
-        sounds.speakers += [Speaker([take_from_recording(waveform)], [], []) for waveform in recordings]
-        sounds.num_recorded = len(recordings)
+    training.speakers += [own_voice(take_from_recording(waveform), rng) for waveform in learned + held_in]
+    validation.speakers += [Speaker([take_from_recording(waveform)], [], []) for waveform in held_out]
+    training.num_recorded, validation.num_recorded = len(learned + held_in), len(held_out)
     return training, validation
 
 

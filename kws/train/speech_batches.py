@@ -1,27 +1,23 @@
 """Batches of labelled speech for pretraining, a pure function of seed and step so that any run can resume.
 
-caches of aligned speech ──▶ crop of pieces ──▶ speed ──▶ augmentation ──▶ (waveforms, frame labels)
+caches of aligned speech ──▶ crop of pieces ──▶ timbre ──▶ speed ──▶ augmentation ──▶ (waveforms, labels)
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from kws.config import check
 from kws.data.alignment import STEP, frame_labels
-from kws.errors import ConfigError
 from kws.frames import FrameGeometry
+from kws.train.speaker_timbres import SpeakerTimbres
+from kws.train.speech_cache import SpeechCache
 from kws.train.spoil import Spoiler, draw
-
-INT16_SCALE = 32768.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +30,7 @@ class BatchConfig:
         crop_frames: encoder frames in a crop.
         speeds: slowest and fastest playback.
         speed_probability: share of crops played at another speed.
+        timbre_probability: share of the pieces of speech that get another speaker's timbre.
         block_frames: smallest and largest attention block drawn for a batch.
         left_context_frames: fewest and most frames before the block.
         clean_share_first: share of crops left clean at the first step.
@@ -46,6 +43,7 @@ class BatchConfig:
     crop_frames: int = 149
     speeds: tuple[float, ...] = (0.85, 1.2)
     speed_probability: float = 0.5
+    timbre_probability: float = 0.0
     block_frames: tuple[int, ...] = (4, 16)
     left_context_frames: tuple[int, ...] = (48, 96)
     clean_share_first: float = 0.6
@@ -82,41 +80,6 @@ class SpeechBatch:
     left_context_frames: int
 
 
-class SpeechCache:
-    """One prepared corpus split: `audio.npy`, `labels.npy` (a class every 10 ms) and `index.jsonl`.
-
-    Raises:
-        ConfigError: the folder lacks one of them.
-    """
-
-    def __init__(self, folder: Path | str) -> None:
-        folder = Path(folder)
-        try:
-            self.audio = np.load(folder / "audio.npy", mmap_mode="r")
-            self.labels = np.load(folder / "labels.npy")
-            lines = (folder / "index.jsonl").read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise ConfigError(f"{folder} is no prepared speech ({error}); run recipes/pretrain/prepare.py") from error
-        self.name = folder.name
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        self._share = np.cumsum([row["length"] for row in self.rows], dtype=np.float64)
-        self._share /= self._share[-1]
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """Returns a random utterance, the long ones more often, so that every second is as likely."""
-        return int(np.searchsorted(self._share, rng.random()))
-
-    def piece(self, index: int, first_step: int = 0, num_steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns float32 samples and step labels of utterance `index` from `first_step` on, cut to whole steps."""
-        row = self.rows[index]
-        whole = row["length"] // STEP
-        last_step = whole if num_steps is None else min(whole, first_step + num_steps)
-        start = row["start"]
-        samples = self.audio[start + first_step * STEP : start + last_step * STEP].astype(np.float32) / INT16_SCALE
-        labels = self.labels[row["label_start"] + first_step : row["label_start"] + last_step]
-        return samples, labels
-
-
 class SpeechBatches(torch.utils.data.IterableDataset):
     """Endless batches from `first_step` on.
 
@@ -125,6 +88,7 @@ class SpeechBatches(torch.utils.data.IterableDataset):
         geometry: of the encoder.
         config: what a batch is made of.
         spoiler: the augmentation of single crops; None trains on clean audio.
+        timbres: of the corpora's speakers; None leaves everyone's own.
         first_step: where the run resumes.
         process_index: of the processes that train together; each has batches of its own.
     """
@@ -135,6 +99,7 @@ class SpeechBatches(torch.utils.data.IterableDataset):
         geometry: FrameGeometry,
         config: BatchConfig,
         spoiler: Spoiler | None = None,
+        timbres: SpeakerTimbres | None = None,
         first_step: int = 0,
         process_index: int = 0,
     ) -> None:
@@ -145,6 +110,7 @@ class SpeechBatches(torch.utils.data.IterableDataset):
         self._geometry = geometry
         self._config = config
         self._spoiler = spoiler
+        self._timbres = timbres
         self._first_step = first_step
         self._process_index = process_index
 
@@ -172,7 +138,7 @@ class SpeechBatches(torch.utils.data.IterableDataset):
         speed = draw(rng, config.speeds) if rng.random() < config.speed_probability else 1.0
         needed = int(np.ceil(num_samples * speed)) + STEP
         jitter = int(rng.integers(STEP))
-        samples, labels = self._fill(rng, -(-(needed + STEP) // STEP))
+        samples, labels = self._fill(rng, -(-(needed + STEP) // STEP), self._timbres)
         waveform = play_at(samples[jitter : jitter + needed], speed, num_samples)
         if self._spoiler is not None and rng.random() >= config.clean_share(step):
             waveform = self._spoiler.spoil(waveform, rng, lambda: self._babble(rng, num_samples))
@@ -180,7 +146,9 @@ class SpeechBatches(torch.utils.data.IterableDataset):
             waveform = self._spoiler.scale(waveform, rng)
         return waveform, frame_labels(labels, num_frames, self._geometry, offset=jitter, speed=speed)
 
-    def _fill(self, rng: np.random.Generator, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    def _fill(
+        self, rng: np.random.Generator, num_steps: int, timbres: SpeakerTimbres | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns `num_steps` steps of speech; short utterances follow each other with small gaps."""
         samples = np.zeros(num_steps * STEP, dtype=np.float32)
         labels = np.zeros(num_steps, dtype=np.uint8)
@@ -191,6 +159,8 @@ class SpeechBatches(torch.utils.data.IterableDataset):
             spare = cache.rows[index]["length"] // STEP - num_steps
             first = int(rng.integers(spare + 1)) if spare > 0 else 0
             piece, piece_labels = cache.piece(index, first, num_steps - filled)
+            if timbres is not None and rng.random() < self._config.timbre_probability:
+                piece = timbres.give(piece, piece_labels, cache.name, cache.rows[index]["speaker"], rng)
             samples[filled * STEP : filled * STEP + len(piece)] = piece
             labels[filled : filled + len(piece_labels)] = piece_labels
             filled += len(piece_labels) + int(rng.integers(30))

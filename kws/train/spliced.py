@@ -16,7 +16,7 @@ from kws.errors import ConfigError
 from kws.frames import SAMPLE_RATE
 from kws.model.artefact import WakeWord
 from kws.train.sounds import VALIDATION_SHARE, Sounds
-from kws.train.speech_batches import SpeechCache
+from kws.train.speech_cache import SpeechCache
 
 LABELS_FILE = "labels.npy"
 NUM_PHRASES = 4

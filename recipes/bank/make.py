@@ -24,7 +24,7 @@ from kws.model.pretrained import load_encoder
 from kws.model.streaming import StreamingEncoder
 from kws.train.bank_frames import local_features
 from kws.train.features import one_thread_per_operation
-from kws.train.speech_batches import SpeechCache
+from kws.train.speech_cache import SpeechCache
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from kws.data.alignment import BLANK, WORD_BOUNDARY
 from kws.data.synth import EspeakSynthesizer, draw_voice, speak
 from kws.data.synth.timbre import TIMBRES_FILE, EnvelopeSums, Timbres, make_timbres, phone_labels
 from kws.data.text import random_sentence
 from kws.model.files import write_atomically
-from kws.train.speech_batches import SpeechCache
+from kws.train.speaker_timbres import sums_of_speakers
+from kws.train.speech_cache import SpeechCache
 
 SOURCES = {
     "librispeech-mini-train": "LibriSpeech train-clean-5 (CC BY 4.0)",
@@ -25,8 +25,6 @@ SOURCES = {
     "kathleen-train": "rhasspy dataset-voice-kathleen (CC0)",
 }
 """Prepared corpora, and how every wake word made with them names their licences."""
-MOST_S = 600
-"""Seconds taken of one speaker."""
 NUM_SENTENCES = 600
 """Spoken by the synthesiser, each in another voice."""
 STEPS_A_SECOND = 100
@@ -46,20 +44,10 @@ def main() -> None:
 
 def make(cache: Path, seed: int) -> Timbres:
     """Returns the timbres of the speakers in `cache`; the seed decides what the synthesiser says."""
-    speakers = [sums for name in SOURCES for sums in sums_of_speakers(SpeechCache(cache / name))]
+    caches = [SpeechCache(cache / name) for name in SOURCES]
+    speakers = [sums for corpus in track(caches, "speakers") for sums in sums_of_speakers(corpus).values()]
     details = {"seed": seed, "licences": list(SOURCES.values())}
     return make_timbres(speakers, sums_of_synthesis(seed), EspeakSynthesizer.name, details)
-
-
-def sums_of_speakers(cache: SpeechCache) -> list[EnvelopeSums]:
-    """Returns the sums of each speaker of one corpus."""
-    sums: dict[str, EnvelopeSums] = {}
-    for index, row in enumerate(track(cache.rows, cache.name)):
-        speaker = sums.setdefault(row["speaker"], EnvelopeSums())
-        if speaker.num_steps < MOST_S * STEPS_A_SECOND:
-            waveform, labels = cache.piece(index)
-            speaker.add(waveform, np.where(labels == WORD_BOUNDARY, BLANK, labels).astype(np.int64))
-    return list(sums.values())
 
 
 def sums_of_synthesis(seed: int) -> EnvelopeSums:

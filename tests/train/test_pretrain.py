@@ -36,7 +36,8 @@ from kws.train.phone_error import edit_distance, greedy_phones
 from kws.train.phone_model import MaskingConfig, PhoneModel
 from kws.train.pretrain import Pretraining, pretrain
 from kws.train.pretrain_config import PretrainConfig
-from kws.train.speech_batches import BatchConfig, SpeechBatch, SpeechBatches, SpeechCache, play_at
+from kws.train.speech_batches import BatchConfig, SpeechBatch, SpeechBatches, play_at
+from kws.train.speech_cache import SpeechCache
 from kws.train.spoil import SpoilConfig, Spoiler, make_room, mix, move_formants, mu_law
 
 TONES_HZ = {1: 300.0, 2: 900.0, 3: 2200.0}
@@ -123,7 +124,9 @@ def _losses(config: PretrainConfig, out: Path, first: int, last: int, resume: bo
     if resume:
         run.load()
     cache = SpeechCache(Path(config.cache) / "tones")
-    batches = iter(SpeechBatches([(cache, 1.0)], run.model.geometry, config.batches, Spoiler(config.spoil), run.step))
+    batches = iter(
+        SpeechBatches([(cache, 1.0)], run.model.geometry, config.batches, Spoiler(config.spoil), None, run.step)
+    )
     losses = [run.train_step(next(batches))[0] for _ in range(first, last)]
     run.save()
     return losses

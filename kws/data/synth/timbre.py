@@ -130,40 +130,61 @@ class EnvelopeSums:
 def make_timbres(
     speakers: Sequence[EnvelopeSums], synthetic: EnvelopeSums, synthesizer: str, details: dict[str, Any]
 ) -> Timbres:
-    """Returns the timbres of those `speakers` who said enough; rarely heard states lean on all speakers' means.
+    """Returns the timbres of those `speakers` who said enough, against the means of `synthetic` speech."""
+    envelopes, common = mean_envelopes(speakers)
+    if not envelopes:
+        raise ConfigError(f"no speaker with {FEWEST_STEPS / 100:g} s of speech; prepare more speech")
+    is_known = (synthetic.counts > 0) & np.any([sums.counts > 0 for sums in speakers], axis=0)
+    means = synthetic.sums / np.maximum(synthetic.counts, 1)[:, None]
+    synthetic_means = np.where(is_known[:, None], means, common).astype(np.float32)
+    return Timbres(np.array(list(envelopes.values())), synthetic_means, synthesizer, details)
+
+
+def mean_envelopes(speakers: Sequence[EnvelopeSums]) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """Returns the mean envelopes of those `speakers` who said enough, by index, and those of all speakers.
+
+    Each is (NUM_STATES, NUM_BANDS) float32; states that a speaker rarely says lean on the means of all.
 
     Source: maximum a posteriori means, Gauvain and Lee 1994, eq. 25, around the common mean moved by the speaker's own.
     """
     total = sum(sums.counts for sums in speakers)
     common = sum(sums.sums for sums in speakers) / np.maximum(total, 1)[:, None]
-    timbres = []
-    for one in speakers:
+    envelopes = {}
+    for index, one in enumerate(speakers):
         if one.num_steps < FEWEST_STEPS:
             continue
         counts = one.counts[:, None]
         deviation = (one.sums - counts * common)[STATES_OF_A_PHONE:].sum(axis=0) / one.num_steps
-        timbres.append((one.sums + PRIOR_STEPS * (common + deviation)) / (counts + PRIOR_STEPS))
-    if not timbres:
-        raise ConfigError(f"no speaker with {FEWEST_STEPS / 100:g} s of speech; prepare more speech")
-    is_known = (synthetic.counts > 0) & (total > 0)
-    means = synthetic.sums / np.maximum(synthetic.counts, 1)[:, None]
-    synthetic_means = np.where(is_known[:, None], means, common)
-    return Timbres(np.array(timbres, np.float32), synthetic_means.astype(np.float32), synthesizer, details)
+        means = (one.sums + PRIOR_STEPS * (common + deviation)) / (counts + PRIOR_STEPS)
+        envelopes[index] = means.astype(np.float32)
+    return envelopes, common
 
 
 def move(speech: Speech, log_gains: np.ndarray) -> Speech:
-    """Returns `speech`, as loud as before, with each phone's envelope moved by `log_gains` (NUM_STATES, NUM_BANDS)."""
-    spectra = _spectra(speech.waveform)
-    labels = phone_labels(speech.phones, len(spectra))
+    """Returns `speech` with each phone's envelope moved by `log_gains` (NUM_STATES, NUM_BANDS)."""
+    labels = phone_labels(speech.phones, len(speech.waveform) // STEP + 1)
+    return replace(speech, waveform=move_envelopes(speech.waveform, labels, log_gains))
+
+
+def move_envelopes(waveform: np.ndarray, labels: np.ndarray, log_gains: np.ndarray) -> np.ndarray:
+    """Returns `waveform` (num_samples,), as loud as before, with each phone's envelope moved.
+
+    Args:
+        waveform: float32.
+        labels: (num_steps,) the phone class of each hundredth of a second, BLANK where none is; it may end early.
+        log_gains: (NUM_STATES, NUM_BANDS) what each state's log amplitudes are moved by.
+    """
+    spectra = _spectra(waveform)
+    labels = np.pad(labels[: len(spectra)], (0, max(0, len(spectra) - len(labels))), constant_values=BLANK)
     gains = log_gains[_states(labels)]
     is_speech = labels != BLANK
     gains[~is_speech] = gains[is_speech].mean(axis=0) if is_speech.any() else 0.0
     gains = np.clip(gaussian_filter1d(gains, SMOOTHING_STEPS, axis=0, mode="nearest"), -MOST_GAIN, MOST_GAIN)
     changed = spectra * np.exp(gains @ _between_bands())
-    moved = istft(changed.T, nperseg=WINDOW, noverlap=WINDOW - STEP)[1][: len(speech.waveform)]
-    power, moved_power = (float(np.mean(np.square(signal, dtype=np.float64))) for signal in (speech.waveform, moved))
+    moved = istft(changed.T, nperseg=WINDOW, noverlap=WINDOW - STEP)[1][: len(waveform)]
+    power, moved_power = (float(np.mean(np.square(signal, dtype=np.float64))) for signal in (waveform, moved))
     scaled = moved * np.float32(np.sqrt(power / max(moved_power, 1e-12)))
-    return replace(speech, waveform=np.clip(scaled, -1.0, 1.0).astype(np.float32))
+    return np.clip(scaled, -1.0, 1.0).astype(np.float32)
 
 
 def phone_labels(phones: Sequence[Segment], num_steps: int) -> np.ndarray:
