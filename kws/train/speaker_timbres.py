@@ -30,7 +30,9 @@ class SpeakerTimbres:
         self._envelopes = dict(envelopes)
         self._all = list(self._envelopes.values())
 
-    def give(self, waveform: np.ndarray, labels: np.ndarray, corpus: str, speaker: str, rng: np.random.Generator):
+    def give(
+        self, waveform: np.ndarray, labels: np.ndarray, corpus: str, speaker: str, rng: np.random.Generator
+    ) -> np.ndarray:
         """Returns `waveform` (num_samples,) float32 as somebody between two other speakers might say it.
 
         Args:

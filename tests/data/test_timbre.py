@@ -14,10 +14,12 @@ from kws.data.synth.timbre import (
     NUM_BANDS,
     NUM_STATES,
     STATES_OF_A_PHONE,
+    WINDOW,
     EnvelopeSums,
     Timbres,
     make_timbres,
     move,
+    move_envelopes,
     phone_labels,
     read_timbres,
 )
@@ -83,6 +85,12 @@ def test_a_timbre_turns_one_voice_into_another():
     moved = move(Speech(waveform, phones=(Segment("s", 0.0, 1.0),)), timbres.draw(rng)).waveform
     wanted, _ = speech_of(rng, 2.0, 1)
     assert high_to_low_db(moved) == pytest.approx(high_to_low_db(wanted), abs=1)
+
+
+def test_a_scrap_of_sound_stays_as_it_is():
+    scrap = np.ones(WINDOW - 1, np.float32)
+    gains = np.ones((NUM_STATES, NUM_BANDS), np.float32)
+    assert np.array_equal(move_envelopes(scrap, np.full(3, class_of("S")), gains), scrap)
 
 
 def test_who_said_little_has_no_timbre():

@@ -170,10 +170,12 @@ def move_envelopes(waveform: np.ndarray, labels: np.ndarray, log_gains: np.ndarr
     """Returns `waveform` (num_samples,), as loud as before, with each phone's envelope moved.
 
     Args:
-        waveform: float32.
+        waveform: float32; shorter than a spectrum's window, it stays as it is.
         labels: (num_steps,) the phone class of each hundredth of a second, BLANK where none is; it may end early.
         log_gains: (NUM_STATES, NUM_BANDS) what each state's log amplitudes are moved by.
     """
+    if len(waveform) < WINDOW:
+        return waveform
     spectra = _spectra(waveform)
     labels = np.pad(labels[: len(spectra)], (0, max(0, len(spectra) - len(labels))), constant_values=BLANK)
     gains = log_gains[_states(labels)]
