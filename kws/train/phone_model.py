@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kws.config import check
 from kws.errors import ConfigError
@@ -150,9 +149,9 @@ class Masking:
         """Puts the masking behind the feature projection of `model`."""
         model.encoder.feature_projection.register_forward_hook(self._hide)
 
-    def begin_step(self, progress: float, seed: Sequence[int]) -> None:
+    def begin_step(self, progress: float, seed: int) -> None:
         """Turns masking on where the run is far enough; `seed` decides the step's draws."""
-        self._generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+        self._generator.manual_seed(seed)
         self._is_on = progress >= self._config.from_progress and self._config.from_progress < 1
 
     def _hide(self, module: nn.Module, inputs: object, features: Tensor) -> Tensor:
@@ -168,6 +167,17 @@ class Masking:
         lengths = torch.randint(0, longest + 1, (batch, count, 1), generator=self._generator)
         positions = torch.arange(size)
         return ((positions >= starts) & (positions < starts + lengths)).any(dim=1)
+
+
+def add_dropout(encoder: StreamingEncoder, share: float) -> None:
+    """Makes training set a `share` of what each attention and feed-forward layer adds to zero, in place."""
+
+    def drop(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        return functional.dropout(output, share, module.training)
+
+    for name, module in encoder.encoder.layers.named_modules():
+        if name.endswith((".out_proj", ".feed_forward")):
+            module.register_forward_hook(drop)
 
 
 def save_half(module: nn.Module, prefix: str, path: Path) -> None:

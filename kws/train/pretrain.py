@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast
@@ -30,7 +31,7 @@ from kws.errors import ConfigError
 from kws.train.losses import ctc_loss
 from kws.train.optimisers import make_optimisers
 from kws.train.phone_error import PhoneScore, measure_phones
-from kws.train.phone_model import Masking, PhoneLogits, PhoneModel
+from kws.train.phone_model import Masking, PhoneLogits, PhoneModel, add_dropout
 from kws.train.precision import multiplies_bfloat16
 from kws.train.pretrain_config import PretrainConfig
 from kws.train.speaker_timbres import SpeakerTimbres, measure_timbres
@@ -64,6 +65,8 @@ class Pretraining:
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.masking = Masking(config.masking)
         self.masking.attach(self.model)
+        if config.dropout:
+            add_dropout(self.model.encoder, config.dropout)
         if config.compiled:
             self.model.compile_parts()
         self.optimisers = make_optimisers(self.model, config)
@@ -110,7 +113,10 @@ class Pretraining:
         """Changes the weights by one batch; returns its loss and frame accuracy."""
         self._set_learning_rate()
         self.model.train()
-        self.masking.begin_step(self.progress, (self.config.batches.seed, self.step, self.accelerator.process_index))
+        draw = (self.config.batches.seed, self.step, self.accelerator.process_index)
+        seed = int(np.random.SeedSequence(draw).generate_state(1, np.uint64)[0])
+        torch.manual_seed(seed)
+        self.masking.begin_step(self.progress, seed)
         device = self.accelerator.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16 and multiplies_bfloat16(device)):
             loss, accuracy = self.loss(batch)

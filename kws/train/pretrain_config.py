@@ -39,6 +39,7 @@ class PretrainConfig:
         warmup_steps: steps in which it rises.
         weight_decay: of matrices.
         gradient_norm: largest norm of a gradient.
+        dropout: share of what each attention and feed-forward layer adds that is set to zero.
         label_smoothing: probability spread over the other classes.
         average_decay: how slowly the averaged weights follow.
         ctc_weight: weight of the CTC loss beside the frame-wise one.
@@ -72,6 +73,7 @@ class PretrainConfig:
     warmup_steps: int = 150
     weight_decay: float = 0.02
     gradient_norm: float = 1.0
+    dropout: float = 0.0
     label_smoothing: float = 0.0
     average_decay: float = 0.998
     ctc_weight: float = 0.0
@@ -91,6 +93,7 @@ class PretrainConfig:
         check(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         check(self.minutes > 0, "minutes", self.minutes, "above 0")
         check(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "at least 1")
+        check(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
         check(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 to below 1")
         check(0 <= self.ctc_from <= 1, "ctc_from", self.ctc_from, "0 to 1")
 

@@ -33,7 +33,7 @@ from kws.model.pretrained import load_encoder
 from kws.model.streaming import StreamingConfig, StreamingEncoder
 from kws.train.losses import ctc_loss
 from kws.train.phone_error import edit_distance, greedy_phones
-from kws.train.phone_model import MaskingConfig, PhoneModel
+from kws.train.phone_model import MaskingConfig, PhoneModel, add_dropout
 from kws.train.pretrain import Pretraining, pretrain
 from kws.train.pretrain_config import PretrainConfig
 from kws.train.speech_batches import BatchConfig, SpeechBatch, SpeechBatches, play_at
@@ -134,7 +134,7 @@ def _losses(config: PretrainConfig, out: Path, first: int, last: int, resume: bo
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_a_killed_run_resumes_with_the_same_losses(config: PretrainConfig, tmp_path: Path, optimiser: str) -> None:
-    config = dataclasses.replace(config, optimiser=optimiser)
+    config = dataclasses.replace(config, optimiser=optimiser, dropout=0.2)
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
     whole = _losses(config, tmp_path / "whole", 0, 6, resume=False)
@@ -328,15 +328,25 @@ def test_masking_hides_only_in_training_and_when_due(encoder_folder: Path) -> No
     waveform = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
     frames = model.eval().encoder(waveform)
     model.train()
-    masking.begin_step(0.4, (3, 0))
+    masking.begin_step(0.4, 3)
     assert torch.equal(model.encoder(waveform), frames)
-    masking.begin_step(0.6, (3, 0))
+    masking.begin_step(0.6, 3)
     assert not torch.equal(model.encoder(waveform), frames)
     assert torch.equal(model.eval().encoder(waveform), frames)
 
 
+def test_dropout_is_for_training_only(encoder_folder: Path) -> None:
+    model = PhoneModel.from_folder(encoder_folder)
+    waveform = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    frames = model.eval().encoder(waveform)
+    add_dropout(model.encoder, 0.5)
+    assert torch.equal(model.encoder(waveform), frames)
+    model.train()
+    assert not torch.equal(model.encoder(waveform), frames)
+
+
 @pytest.mark.parametrize(
-    "change", [{"shares": (1.0, 2.0)}, {"learning_rate": 0.0}, {"minutes": -1.0}, {"max_steps": 0}]
+    "change", [{"shares": (1.0, 2.0)}, {"learning_rate": 0.0}, {"minutes": -1.0}, {"max_steps": 0}, {"dropout": 1.0}]
 )
 def test_impossible_settings_are_refused(config: PretrainConfig, change: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
