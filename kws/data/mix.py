@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +22,9 @@ _CACHED_FILES = 64
 _NOISE_RMS = 0.1
 _FULL_SCALE = 0.99
 
+MADE_WEIGHT = 2.0
+"""Weight of made noise where there are recordings of the phrase: of noise it takes them the most."""
+
 
 @dataclass(frozen=True)
 class MixConfig:
@@ -31,7 +34,8 @@ class MixConfig:
         snr_db: (low, high) of the signal-to-noise ratio, drawn uniformly.
         clean_share: share of clips without noise.
         coloured_weight: how often noise is coloured, relative to the other weights.
-        made_weight: how often it is one of the sounds of `kws.data.noises`.
+        made_weight: how often it is one of the sounds of `kws.data.noises`; None is never, but in training with
+            recordings of the phrase as often as `MADE_WEIGHT`.
         babble_weight: how often it is babble, where there are clips for it.
         recorded_weight: how often it is a recording, where there are any.
         beta: (low, high) of the exponent of coloured noise, 0 white to 2 brown.
@@ -44,7 +48,7 @@ class MixConfig:
     snr_db: tuple[float, ...] = (0.0, 30.0)
     clean_share: float = 0.1
     coloured_weight: float = 1.0
-    made_weight: float = 0.0
+    made_weight: float | None = None
     babble_weight: float = 1.0
     recorded_weight: float = 2.0
     beta: tuple[float, ...] = (0.0, 2.0)
@@ -57,7 +61,11 @@ class MixConfig:
             check(is_range, key, value, f"two numbers, low and high, within {low}..{high}")
         check(0 <= self.clean_share <= 1, "clean_share", self.clean_share, "0..1")
         for key in ("coloured_weight", "made_weight", "babble_weight", "recorded_weight"):
-            check(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+            check((getattr(self, key) or 0) >= 0, key, getattr(self, key), "0 or more")
+
+    def with_recordings(self) -> MixConfig:
+        """Returns the settings for training with recordings of the phrase."""
+        return self if self.made_weight is not None else replace(self, made_weight=MADE_WEIGHT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +162,7 @@ class NoiseSource:
         if paths and not self._recordings:
             raise AudioError(f"no audio files in {', '.join(map(str, paths))}; name a folder that holds recordings")
         self._recordings += [item for item in recordings if isinstance(item, np.ndarray) and len(item)]
-        weights = {"coloured": config.coloured_weight, "made": config.made_weight}
+        weights = {"coloured": config.coloured_weight, "made": config.made_weight or 0.0}
         weights |= {"babble": config.babble_weight} if self._babble else {}
         weights |= {"recorded": config.recorded_weight} if self._recordings else {}
         check(sum(weights.values()) > 0, "noise weights", weights, "one above 0 among the kinds that are given")

@@ -25,7 +25,7 @@ class WindowConfig:
         duration_s: length of a window, in seconds.
         num_positives: windows that hold the phrase.
         num_negatives: windows that don't.
-        recorded: share of the positives that hold a recording of the phrase, where there are any.
+        recorded: share of the positives drawn from recordings of the phrase alone, where there are any.
         lead_in: share of the positives with other speech right before the phrase.
         follow_up: share of the positives with other speech after it.
         real_share: share of the speech in negatives that comes from the user's own recordings, where there are any.

@@ -59,7 +59,7 @@ SETTINGS = WakeWordConfig(
     windows=WindowConfig(duration_s=2.0, num_positives=160, num_negatives=160, confusable=0.3),
     training=HeadTrainingConfig(epochs=16, rounds=3, batch_size=32, learning_rate=4e-3),
     bank=BankConfig(num_windows=160),
-    mix=MixConfig(made_weight=2.0),
+    mix=MixConfig().with_recordings(),
     validation_windows=12,
     validation_window_s=10.0,
     false_alarms_per_hour=60.0,

@@ -138,6 +138,8 @@ def train_wakeword(
     work = _open_work_folder(out, settings, folders, start, is_fresh)
     started = time.monotonic()
     sounds = gather_sounds(settings.phrase, folders, settings.pool, settings.voices, settings.seed, progress, warn)
+    if sounds[0].num_recorded:
+        settings = replace(settings, mix=settings.mix.with_recordings())
     num_spliced = _add_spliced(sounds, settings, progress)
     real_speech = open_real_speech(settings.phrase, encoder, settings.bank, settings.seed)
     own_encoder = None

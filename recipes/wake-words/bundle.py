@@ -30,8 +30,6 @@ RECORDED = ("computer", "jarvis")
 """Which of them learn from recordings too; the others show what text alone gives."""
 LICENCE = "recordings of the phrase: Picovoice wake-word-benchmark (Apache-2.0)"
 SNR_DB = 10.0
-WITH_RECORDINGS = ("mix.made_weight=2.0",)
-"""Made noise, which helps recordings of the phrase against noise; text alone gains nothing by it."""
 
 
 def main() -> None:
@@ -55,7 +53,7 @@ def train(phrase: str, folder: Path, data: Path) -> None:
     positives = None
     if phrase in RECORDED:
         positives = write_manifest(folder / "enrol.jsonl", read_clips(data / f"wake-words/{phrase}/enrol.jsonl"))
-    kws.train(phrase, folder, positives=positives, overrides=WITH_RECORDINGS if positives else ())
+    kws.train(phrase, folder, positives=positives)
     for left in ("report", "log"):
         shutil.rmtree(folder / left)
     (folder / "enrol.jsonl").unlink(missing_ok=True)

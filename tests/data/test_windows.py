@@ -48,6 +48,17 @@ def test_negatives_never_hold_the_phrase(seed):
     assert level_at(window.waveform, PHRASE_HZ, 0, len(window.waveform)) < 0.01
 
 
+def test_recordings_hold_their_share_of_the_positives_however_few_they_are():
+    synthetic = [Speaker([Take(tone(PHRASE_HZ), 0.5)], [], [tone(SPEECH_HZ, 1.5)]) for _ in range(30)]
+    recorded = Speaker([Take(tone(PART_HZ), 0.5)], [tone(SPEECH_HZ, 0.2)], [])
+    for share in (0.0, 0.5, 1.0):
+        config = WindowConfig(recorded=share, lead_in=0.0, follow_up=0.0)
+        subject = WindowComposer([*synthetic, recorded], [], NoiseSource(QUIET), config, PLAIN)
+        windows = [subject.positive(np.random.default_rng(seed)) for seed in range(60)]
+        levels = [level_at(window.waveform, PART_HZ, window.end_sample - 6400, window.end_sample) for window in windows]
+        assert np.mean(np.array(levels) > 0.1) == pytest.approx(share, abs=0.15)
+
+
 def test_parts_of_the_phrase_stand_where_the_phrase_does():
     """Nothing but the missing words tells them from it; longer audio, which the threshold is chosen on, has none."""
     speaker = Speaker([Take(tone(PHRASE_HZ), 0.5)], [], [tone(SPEECH_HZ, 1.5)], [Take(tone(PART_HZ), 0.5)])

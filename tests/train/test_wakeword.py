@@ -11,6 +11,7 @@ import pytest
 import kws
 from kws.audio.io import write_audio
 from kws.config import load_config
+from kws.data.mix import MADE_WEIGHT
 from kws.errors import AudioError, ConfigError
 from kws.model.artefact import load_wakeword
 from kws.train.wakeword import WakeWordConfig, resolve_config, slug, train_wakeword
@@ -54,6 +55,7 @@ def test_it_writes_what_the_detector_needs_and_what_a_person_reads(overrides, tm
     assert kws.load(trained.path).keywords == ["hey computer"]
     assert stages[0].startswith("speaking")
     assert "training" in stages
+    assert load_config(WakeWordConfig, tmp_path / "wake" / "config.toml").mix.made_weight is None
 
 
 @pytest.mark.slow
@@ -101,6 +103,8 @@ def test_recordings_are_used_counted_and_odd_ones_named(overrides, recordings, t
     assert made_from["recordings_of_noise"] == 3
     assert any("broken.wav" in warning for warning in warnings)
     assert any("silent.wav" in warning for warning in warnings)
+    saved = load_config(WakeWordConfig, tmp_path / "wake" / "config.toml")
+    assert saved.mix.made_weight == MADE_WEIGHT, "recordings of the phrase come with made noise"
 
 
 def test_nothing_usable_in_a_folder_is_an_error(overrides, tmp_path):
