@@ -31,7 +31,7 @@ class SpeakerTimbres:
         self._all = list(self._envelopes.values())
 
     def give(
-        self, waveform: np.ndarray, labels: np.ndarray, corpus: str, speaker: str, rng: np.random.Generator
+        self, waveform: np.ndarray, labels: np.ndarray, corpus: str, speaker: str | None, rng: np.random.Generator
     ) -> np.ndarray:
         """Returns `waveform` (num_samples,) float32 as somebody between two other speakers might say it.
 
@@ -39,10 +39,10 @@ class SpeakerTimbres:
             waveform: of one speaker.
             labels: (num_steps,) its phone class every 10 ms.
             corpus: whose speaker it is.
-            speaker: who speaks; the speech of those of whom too little is known stays as it is.
+            speaker: who speaks, None if nobody knows; speech of those of whom too little is known stays as it is.
             rng: whose timbre, and how far.
         """
-        own = self._envelopes.get((corpus, speaker))
+        own = None if speaker is None else self._envelopes.get((corpus, speaker))
         if own is None:
             return waveform
         one, other = (self._all[int(rng.integers(len(self._all)))] for _ in range(2))
@@ -63,6 +63,8 @@ def sums_of_speakers(cache: SpeechCache) -> dict[tuple[str, str], EnvelopeSums]:
     """Returns the sums of each speaker of one corpus, by its name and theirs."""
     sums: dict[tuple[str, str], EnvelopeSums] = {}
     for index, row in enumerate(cache.rows):
+        if "speaker" not in row:
+            continue
         speaker = sums.setdefault((cache.name, row["speaker"]), EnvelopeSums())
         if speaker.num_steps < MOST_STEPS:
             waveform, labels = cache.piece(index)

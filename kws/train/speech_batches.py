@@ -160,7 +160,7 @@ class SpeechBatches(torch.utils.data.IterableDataset):
             first = int(rng.integers(spare + 1)) if spare > 0 else 0
             piece, piece_labels = cache.piece(index, first, num_steps - filled)
             if timbres is not None and rng.random() < self._config.timbre_probability:
-                piece = timbres.give(piece, piece_labels, cache.name, cache.rows[index]["speaker"], rng)
+                piece = timbres.give(piece, piece_labels, cache.name, cache.rows[index].get("speaker"), rng)
             samples[filled * STEP : filled * STEP + len(piece)] = piece
             labels[filled : filled + len(piece_labels)] = piece_labels
             filled += len(piece_labels) + int(rng.integers(30))

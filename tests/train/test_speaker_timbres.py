@@ -56,6 +56,7 @@ def test_speech_moves_between_speakers_that_are_known(cache):
     assert bright - 3 < max(moved) < bright + 10, "a little beyond the other at most"
     power = np.mean(timbres.give(dull, labels, cache.name, "dull", rng) ** 2)
     assert power == pytest.approx(np.mean(dull**2), rel=0.05)
+    assert timbres.give(dull, labels, cache.name, None, rng) is dull
     hasty, labels = cache.piece(2)
     assert timbres.give(hasty, labels, cache.name, "hasty", rng) is hasty
     assert timbres.give(dull, labels, "another corpus", "dull", rng) is dull

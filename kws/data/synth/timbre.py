@@ -147,8 +147,8 @@ def mean_envelopes(speakers: Sequence[EnvelopeSums]) -> tuple[dict[int, np.ndarr
 
     Source: maximum a posteriori means, Gauvain and Lee 1994, eq. 25, around the common mean moved by the speaker's own.
     """
-    total = sum(sums.counts for sums in speakers)
-    common = sum(sums.sums for sums in speakers) / np.maximum(total, 1)[:, None]
+    total = sum((sums.counts for sums in speakers), np.zeros(NUM_STATES))
+    common = sum((sums.sums for sums in speakers), np.zeros((NUM_STATES, NUM_BANDS))) / np.maximum(total, 1)[:, None]
     envelopes = {}
     for index, one in enumerate(speakers):
         if one.num_steps < FEWEST_STEPS:
