@@ -53,6 +53,7 @@ class BatchConfig:
     def __post_init__(self) -> None:
         check(self.batch_size > 0, "batches.batch_size", self.batch_size, "at least 1")
         check(self.crop_frames > 1, "batches.crop_frames", self.crop_frames, "at least 2")
+        check(0 <= self.timbre_probability <= 1, "batches.timbre_probability", self.timbre_probability, "0 to 1")
         for key in ("speeds", "block_frames", "left_context_frames"):
             pair = getattr(self, key)
             check(len(pair) == 2 and 0 < pair[0] <= pair[1], f"batches.{key}", pair, "[least, most], above 0")
