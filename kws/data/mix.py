@@ -23,7 +23,7 @@ _NOISE_RMS = 0.1
 _FULL_SCALE = 0.99
 
 MADE_WEIGHT = 2.0
-"""Weight of made noise where there are recordings of the phrase: of noise it takes them the most."""
+"""Weight of made noise where there are recordings of the phrase, which it helps against other noise."""
 
 
 @dataclass(frozen=True)

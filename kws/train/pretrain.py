@@ -34,7 +34,7 @@ from kws.train.phone_error import PhoneScore, measure_phones
 from kws.train.phone_model import Masking, PhoneLogits, PhoneModel, add_dropout
 from kws.train.precision import multiplies_bfloat16
 from kws.train.pretrain_config import PretrainConfig
-from kws.train.speaker_timbres import SpeakerTimbres, measure_timbres
+from kws.train.speaker_timbres import measure_timbres
 from kws.train.speech_batches import SpeechBatch, SpeechBatches
 from kws.train.speech_cache import SpeechCache
 from kws.train.spoil import Spoiler, load_sounds
@@ -97,17 +97,12 @@ class Pretraining:
             return None
         return Spoiler(config.spoil, *load_sounds(config.noise, config.noise_folds, config.rooms))
 
-    def timbres(self) -> SpeakerTimbres | None:
-        """Returns the timbres of the speakers to train on, where they are exchanged."""
-        if not self.config.batches.timbre_probability:
-            return None
-        return measure_timbres(cache for cache, _ in self.corpora())
-
     def batches(self) -> SpeechBatches:
         """Returns this process's batches from the current step on."""
+        corpora, config, geometry = self.corpora(), self.config.batches, self.model.geometry
+        timbres = measure_timbres(cache for cache, _ in corpora) if config.timbre_probability else None
         index = self.accelerator.process_index
-        geometry, config = self.model.geometry, self.config.batches
-        return SpeechBatches(self.corpora(), geometry, config, self.spoiler(), self.timbres(), self.step, index)
+        return SpeechBatches(corpora, geometry, config, self.spoiler(), timbres, self.step, index)
 
     def train_step(self, batch: SpeechBatch) -> tuple[float, float]:
         """Changes the weights by one batch; returns its loss and frame accuracy."""

@@ -268,7 +268,7 @@ def test_it_detects_takes_that_it_never_heard(takes, tmp_path):
     assert sum(found) >= 3
     sentences = [random_sentence(rng, 6, 10, avoid="lumos") for _ in range(20)]
     others = [take_of(sentence, draw_voice(rng), rng) for sentence in sentences]
-    assert sum(bool(detections(detector, other)) for other in others) <= 5  # 0 to 4 with other voices' takes
+    assert sum(bool(detections(detector, other)) for other in others) <= 4  # a fifth
 
 
 def detections(detector, waveform):

@@ -157,7 +157,7 @@ def mean_envelopes(speakers: Sequence[EnvelopeSums]) -> tuple[dict[int, np.ndarr
         deviation = (one.sums - counts * common)[STATES_OF_A_PHONE:].sum(axis=0) / one.num_steps
         means = (one.sums + PRIOR_STEPS * (common + deviation)) / (counts + PRIOR_STEPS)
         envelopes[index] = means.astype(np.float32)
-    return envelopes, common
+    return envelopes, common.astype(np.float32)
 
 
 def move(speech: Speech, log_gains: np.ndarray) -> Speech:
