@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import soxr
@@ -14,13 +15,14 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import fftconvolve
 
 from kws.config import check
-from kws.data.mix import NoiseSource, active_speech, coloured_noise, mix_at_snr
+from kws.data.mix import NoiseSource, coloured_noise, mix_first_heard
 from kws.data.room import Room, direct_first, simulate_rir
 from kws.frames import SAMPLE_RATE
 
 _FILTER_PAD_S = 0.05
 _FLOOR_SNR_DB = (25.0, 60.0)
 _NOISE_ALONE_DB = (-40.0, 0.0)
+_REDRAWS = 4
 _FILTER_ORDER = 4
 _TILT_REFERENCE_HZ = 1000.0
 _TILT_OCTAVES = 3.0
@@ -206,8 +208,10 @@ class Augmenter:
             background = noise.draw(len(heard), rng)
         if not heard.any():
             heard = background * np.float32(10 ** (rng.uniform(*_NOISE_ALONE_DB) / 20))
-        elif background[active_speech(heard)].any():
-            heard = mix_at_snr(heard, background, snr_db).waveform
+        else:
+            others = (noise.draw(len(heard), rng) for _ in range(_REDRAWS))
+            mixture = mix_first_heard(heard, chain([background], others), snr_db)
+            heard = mixture.waveform if mixture is not None else heard
         return drawn.apply_channel(heard)
 
 

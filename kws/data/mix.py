@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from kws.frames import SAMPLE_RATE
 
 _ACTIVE_FRAME = round(0.02 * SAMPLE_RATE)
 _ACTIVE_DB = -40.0
+_ABSENT_DB = -20.0
 _CACHED_FILES = 64
 _NOISE_RMS = 0.1
 _FULL_SCALE = 0.99
@@ -95,19 +97,28 @@ def mix_at_snr(
         speech_active: (num_samples,) bool, or a slice; default `active_speech(speech)`.
 
     Raises:
-        AudioError: silent speech, or noise that is silent there.
+        AudioError: silent speech, or noise that is absent there: 20 dB or more below what it is where it sounds. Raised
+            to `snr_db`, a sneeze before the word would drown everything.
     """
     active = active_speech(speech) if speech_active is None else speech_active
     looped = np.resize(noise, len(speech)) if len(noise) else np.zeros(len(speech), np.float32)
     speech_power, noise_power = _power(speech[active]), _power(looped[active])
-    if speech_power == 0 or noise_power == 0:
-        which = "speech" if speech_power == 0 else "noise"
-        raise AudioError(f"can't mix at {snr_db} dB: the {which} is silent; leave this clip out")
+    if speech_power == 0 or noise_power <= _power(looped[active_speech(looped)]) * 10 ** (_ABSENT_DB / 10):
+        which = "speech is silent" if speech_power == 0 else "noise is silent where there is speech"
+        raise AudioError(f"can't mix at {snr_db} dB: the {which}; leave this clip out")
     scaled = looped * np.float32(np.sqrt(speech_power / noise_power) * 10 ** (-snr_db / 20))
     peak = float(np.abs(speech + scaled).max())
     gain = np.float32(min(1.0, _FULL_SCALE / peak))
     spoken, noisy = (speech * gain).astype(np.float32), (scaled * gain).astype(np.float32)
     return Mixture(spoken + noisy, spoken, noisy)
+
+
+def mix_first_heard(speech: np.ndarray, noises: Iterable[np.ndarray], snr_db: float) -> Mixture | None:
+    """Returns `speech`, not silent, with the first of `noises` that is heard under it; None where not one is."""
+    for noise in noises:
+        with suppress(AudioError):
+            return mix_at_snr(speech, noise, snr_db)
+    return None
 
 
 def active_speech(speech: np.ndarray) -> np.ndarray:

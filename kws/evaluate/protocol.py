@@ -11,7 +11,7 @@ import numpy as np
 
 from kws.audio.io import read_audio, read_batch, read_blocks
 from kws.data.manifest import Clip
-from kws.data.mix import coloured_noise, mix_at_snr, random_piece
+from kws.data.mix import coloured_noise, mix_first_heard, random_piece
 from kws.detect.detector import Detector
 from kws.errors import AudioError, ConfigError
 from kws.evaluate.metrics import (
@@ -35,6 +35,7 @@ STREAM_S = 600.0
 """Length after which joined recordings begin a new stream, in seconds; a longer recording stays whole."""
 BLOCK_S = 10.0
 """Seconds of audio read at a time; scores don't depend on it."""
+_DRAWS = 20
 
 Progress = Callable[[int, int], object]
 
@@ -107,16 +108,16 @@ def with_background(
     padded += coloured_noise(len(padded), 1.0, rng) * np.float32(10 ** (FLOOR_DB / 20))
     if snr_db is None:
         return padded
-    for _ in range(20):
-        if noises:
-            noise = random_piece(read_audio(noises[int(rng.integers(len(noises)))].path), len(padded), rng)
-        else:
-            noise = coloured_noise(len(padded), 1.0, rng)
-        try:
-            return mix_at_snr(padded, noise, snr_db).waveform
-        except AudioError:  # a silent piece of noise: draw another
-            continue
-    raise AudioError("the noise recordings are silent; name others")
+
+    def draw() -> np.ndarray:
+        if not noises:
+            return coloured_noise(len(padded), 1.0, rng)
+        return random_piece(read_audio(noises[int(rng.integers(len(noises)))].path), len(padded), rng)
+
+    mixture = mix_first_heard(padded, (draw() for _ in range(_DRAWS)), snr_db)
+    if mixture is None:
+        raise AudioError("the noise recordings are silent; name others")
+    return mixture.waveform
 
 
 def score_negatives(

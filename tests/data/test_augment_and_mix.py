@@ -14,7 +14,7 @@ from kws.data.augment import (
     draw_augmentation,
     soft_clip,
 )
-from kws.data.mix import MixConfig, NoiseSource, active_speech, coloured_noise, mix_at_snr
+from kws.data.mix import MixConfig, NoiseSource, active_speech, coloured_noise, mix_at_snr, mix_first_heard
 from kws.data.room import Room, direct_first, simulate_rir
 from kws.errors import AudioError, ConfigError
 from kws.frames import SAMPLE_RATE
@@ -45,6 +45,30 @@ def test_clipping_is_avoided_without_changing_the_snr(speech_like, rng):
     active = active_speech(speech_like)
     assert np.abs(mixture.waveform).max() <= 1.0
     assert power_db(mixture.speech[active]) - power_db(mixture.noise[active]) == pytest.approx(-10, abs=0.1)
+
+
+@pytest.fixture
+def sneeze(speech_like, rng):
+    """A burst before the speech, in a recording that is all but silent."""
+    noise = 1e-4 * rng.standard_normal(len(speech_like))
+    noise[: SAMPLE_RATE // 2] += 0.3 * rng.standard_normal(SAMPLE_RATE // 2)
+    return noise.astype(np.float32)
+
+
+def test_noise_before_the_speech_is_not_raised_until_it_drowns_it(speech_like, sneeze, rng):
+    with pytest.raises(AudioError, match="noise is silent where there is speech"):
+        mix_at_snr(speech_like, sneeze, 10)
+    hiss = 0.01 * rng.standard_normal(len(speech_like)).astype(np.float32)
+    mixture = mix_first_heard(speech_like, [sneeze, hiss, sneeze], 10)
+    np.testing.assert_array_equal(mixture.waveform, mix_at_snr(speech_like, hiss, 10).waveform)
+    assert mix_first_heard(speech_like, [sneeze, sneeze], 10) is None
+
+
+def test_training_speech_is_left_when_no_noise_is_heard_under_it(speech_like, sneeze):
+    only = MixConfig(clean_share=0.0, coloured_weight=0, made_weight=0, recorded_weight=1, snr_db=(10, 10))
+    plain = AugmentConfig(room_share=0, tilt_share=0, band_share=0, clip_share=0, gain_db=(0, 0))
+    heard = Augmenter(plain).apply(speech_like, NoiseSource(only, recordings=[sneeze]), np.random.default_rng(0))
+    np.testing.assert_allclose(heard, speech_like, atol=1e-6)
 
 
 def test_active_speech_finds_the_tone(speech_like):

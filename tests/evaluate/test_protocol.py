@@ -7,7 +7,7 @@ from kws.audio.io import write_audio
 from kws.data.manifest import read_clips
 from kws.data.mix import active_speech
 from kws.detect.detector import Detector
-from kws.errors import ConfigError
+from kws.errors import AudioError, ConfigError
 from kws.evaluate.protocol import evaluate, score_negatives, score_positives, with_background
 from kws.evaluate.report import format_evaluation
 from kws.frames import SAMPLE_RATE
@@ -39,6 +39,16 @@ def test_noise_is_at_the_stated_ratio(folder):
     active = active_speech(clean)
     noise = (noisy - gain * clean)[active]
     assert 10 * np.log10(np.mean((gain * clean[active]) ** 2) / np.mean(noise**2)) == pytest.approx(10, abs=0.5)
+
+
+def test_noise_that_is_silent_under_the_word_is_drawn_again(folder):
+    tone = (0.3 * np.sin(np.arange(SAMPLE_RATE) * 0.3)).astype("f4")
+    write_audio(folder / "sneezes" / "0.wav", np.eye(1, 3 * SAMPLE_RATE, dtype="f4")[0])  # one click at the start
+    with pytest.raises(AudioError, match="the noise recordings are silent"):
+        with_background(tone, 10.0, read_clips(folder / "sneezes"), np.random.default_rng(1))
+    noises = [*read_clips(folder / "sneezes"), *read_clips(folder / "noise")]
+    loudest = [np.abs(with_background(tone, 10.0, noises, np.random.default_rng(seed))).max() for seed in range(10)]
+    assert min(loudest) > 0.2  # the tone is as loud as it was
 
 
 def test_hours_and_counts_are_measured(folder, tiny_wakeword):
