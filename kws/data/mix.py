@@ -131,6 +131,11 @@ def active_speech(speech: np.ndarray) -> np.ndarray:
     return np.repeat(is_active, _ACTIVE_FRAME)[: len(speech)]
 
 
+def active_rms(speech: np.ndarray) -> float:
+    """Returns the RMS of `speech`, (num_samples,) float32, where it is active; never 0."""
+    return max(float(np.sqrt(_power(speech[active_speech(speech)]))), 1e-6)
+
+
 def coloured_noise(num_samples: int, beta: float, rng: np.random.Generator) -> np.ndarray:
     """Returns (num_samples,) float32 noise of unit RMS whose power falls as 1 / f^beta: 0 white, 1 pink, 2 brown.
 

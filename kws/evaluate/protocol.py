@@ -11,7 +11,7 @@ import numpy as np
 
 from kws.audio.io import read_audio, read_batch, read_blocks
 from kws.data.manifest import Clip
-from kws.data.mix import coloured_noise, mix_first_heard, random_piece
+from kws.data.mix import active_rms, coloured_noise, mix_first_heard, random_piece
 from kws.detect.detector import Detector
 from kws.errors import AudioError, ConfigError
 from kws.evaluate.metrics import (
@@ -27,6 +27,8 @@ from kws.model.settings import TriggerConfig
 
 BACKGROUND_S = 1.0
 """Background before and after each positive, in seconds."""
+TALK_S = 6.0
+"""Other people's talk before a positive that is heard after talk, in seconds."""
 GAP_S = 0.3
 """Between two recordings that are joined to continuous audio, in seconds."""
 FLOOR_DB = -70.0
@@ -118,6 +120,33 @@ def with_background(
     if mixture is None:
         raise AudioError("the noise recordings are silent; name others")
     return mixture.waveform
+
+
+def score_after_talk(
+    detector: Detector,
+    clips: Sequence[Clip],
+    talk: Sequence[Clip],
+    seed: int,
+    progress: Progress = lambda done, total: None,
+) -> list[np.ndarray]:
+    """Returns the scores of each clip, as `score_positives` does, heard after `TALK_S` of other talk as loud as it is.
+
+    Args:
+        clips: recordings that hold a keyword once each.
+        talk: recordings of speech without it.
+        seed: of the draws of talk.
+        progress: called with (done, total) clips.
+    """
+    scores = []
+    num_samples = round(TALK_S * SAMPLE_RATE)
+    for index, clip in enumerate(clips):
+        rng = np.random.default_rng([seed, index])
+        phrase = with_background(read_audio(clip.path), None, [], rng)
+        others = random_piece(read_audio(talk[int(rng.integers(len(talk)))].path), num_samples, rng)
+        heard = np.concatenate([others * (active_rms(phrase) / active_rms(others)), phrase]).astype(np.float32)
+        scores.append(detector.scores(heard)[num_samples // detector.geometry.hop :])
+        progress(index + 1, len(clips))
+    return scores
 
 
 def score_negatives(

@@ -68,6 +68,13 @@ class Folders:
     learned: Path | str | None = None
 
 
+MOST_LENGTH = 1.6
+"""How many times as long as usual a recording of the phrase may sound.
+
+A quarter of a hundred crowd-sourced recordings of alexa hold other sound: see recipes/wake-words.
+"""
+
+
 def gather_sounds(
     phrase: str,
     folders: Folders,
@@ -135,7 +142,9 @@ def _split(clips: list[Clip], rng: np.random.Generator, min_held_out: int = 2) -
 
 
 def read_takes(clips: list[Clip], warn: Callable[[str], object]) -> dict[Path, np.ndarray]:
-    """Returns the recordings of a phrase among `clips` that can be read, by path.
+    """Returns the recordings of a phrase among `clips` that can be read, by path, but for those that last too long.
+
+    Where one is loud for far longer than the others, something else is in it, and nothing tells where the phrase ends.
 
     Args:
         clips: recordings, the phrase once in each.
@@ -145,11 +154,20 @@ def read_takes(clips: list[Clip], warn: Callable[[str], object]) -> dict[Path, n
         AudioError: not one can be read.
     """
     waveforms = _read(clips, warn)
-    for path, waveform in waveforms.items():
-        levels = measure_speech(waveform)
-        for problem in levels.problems() if levels.speech_db >= SILENCE_DB else []:
+    levels = {path: measure_speech(waveform) for path, waveform in waveforms.items()}
+    lengths_s = [level.end_s - level.start_s for level in levels.values() if level.speech_db >= SILENCE_DB]
+    usual_s = float(np.median(lengths_s)) if lengths_s else np.inf
+    kept = {}
+    for path, level in levels.items():
+        for problem in level.problems() if level.speech_db >= SILENCE_DB else []:
             warn(f"{path}: {problem}")
-    return waveforms
+        length_s = level.end_s - level.start_s
+        if length_s > MOST_LENGTH * usual_s:
+            others = f"where others take {usual_s:.1f} s"
+            warn(f"{path}: left out, as it sounds for {length_s:.1f} s {others}; cut off what is not the phrase")
+        else:
+            kept[path] = waveforms[path]
+    return kept
 
 
 def _read(clips: list[Clip], warn: Callable[[str], object]) -> dict[Path, np.ndarray]:

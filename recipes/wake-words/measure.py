@@ -27,7 +27,14 @@ from kws.data.text import normalize
 from kws.detect.detector import Detector
 from kws.evaluate.latency import arrivals_s, measure_latency, word_end_s
 from kws.evaluate.metrics import point_at
-from kws.evaluate.protocol import BACKGROUND_S, NegativeScores, evaluate, score_negatives, score_positives
+from kws.evaluate.protocol import (
+    BACKGROUND_S,
+    NegativeScores,
+    evaluate,
+    score_after_talk,
+    score_negatives,
+    score_positives,
+)
 from kws.model.artefact import load_wakeword
 from kws.train.enrolment import enrol
 from kws.train.wakeword import slug
@@ -35,7 +42,7 @@ from kws.train.wakeword import slug
 WORDS = ("alexa", "computer", "jarvis")
 RATES = (2.0, 1.0, 0.5)
 LATENCY_RATE = 0.5
-CLEAN = "clean"
+CLEAN, AFTER_TALK = "clean", "after talk"
 HALF = "last word alone"
 """Conditions in which people say half of a phrase: all of it should be missed."""
 ADULT_AGE = 13
@@ -136,12 +143,13 @@ def measure(runs: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str
 def score_conditions(
     detector: Detector, clips: Sequence[Clip], snrs_db: Sequence[float], data: Path
 ) -> dict[str, list[np.ndarray]]:
-    """Returns the scores of `clips`, clean and in noise at each of `snrs_db`, by the condition's name."""
+    """Returns the scores of `clips`, clean, after talk, and in noise at each of `snrs_db`, by the condition's name."""
     conditions = [(CLEAN, None), *((f"{snr_db:g} dB", snr_db) for snr_db in snrs_db)]
+    talk = continuous_speech(data)["librispeech-mini/dev"]
     return {
         name: score_positives(detector, clips, snr_db, noises(data) if snr_db is not None else [], seed=0)
         for name, snr_db in track(conditions, "recordings of the word")
-    }
+    } | {AFTER_TALK: score_after_talk(detector, clips, talk, seed=0)}
 
 
 def load_all(runs: Sequence[Run], arguments: argparse.Namespace) -> Detector:

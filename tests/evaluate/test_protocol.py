@@ -5,10 +5,17 @@ import pytest
 
 from kws.audio.io import write_audio
 from kws.data.manifest import read_clips
-from kws.data.mix import active_speech
+from kws.data.mix import active_rms, active_speech
 from kws.detect.detector import Detector
 from kws.errors import AudioError, ConfigError
-from kws.evaluate.protocol import evaluate, score_negatives, score_positives, with_background
+from kws.evaluate.protocol import (
+    TALK_S,
+    evaluate,
+    score_after_talk,
+    score_negatives,
+    score_positives,
+    with_background,
+)
 from kws.evaluate.report import format_evaluation
 from kws.frames import SAMPLE_RATE
 
@@ -49,6 +56,20 @@ def test_noise_that_is_silent_under_the_word_is_drawn_again(folder):
     noises = [*read_clips(folder / "sneezes"), *read_clips(folder / "noise")]
     loudest = [np.abs(with_background(tone, 10.0, noises, np.random.default_rng(seed))).max() for seed in range(10)]
     assert min(loudest) > 0.2  # the tone is as loud as it was
+
+
+def test_what_is_heard_after_talk_is_scored_from_its_own_background_on(folder, tiny_wakeword, monkeypatch):
+    heard, detector = [], Detector([tiny_wakeword])
+    scores = Detector.scores
+    monkeypatch.setattr(Detector, "scores", lambda self, waveform: heard.append(waveform) or scores(self, waveform))
+    clips = read_clips(folder / "positives")
+    after_talk = score_after_talk(detector, clips, read_clips(folder / "negatives"), seed=0)
+    alone = score_positives(detector, clips, None, [], seed=0)
+    num_talk = round(TALK_S * SAMPLE_RATE)
+    for talked, quiet in zip(heard[: len(clips)], heard[len(clips) :]):
+        np.testing.assert_array_equal(talked[num_talk:], quiet)
+        assert active_rms(talked[:num_talk]) == pytest.approx(active_rms(quiet), rel=0.01)
+    assert [len(clip) for clip in after_talk] == [len(clip) for clip in alone]
 
 
 def test_hours_and_counts_are_measured(folder, tiny_wakeword):

@@ -58,6 +58,14 @@ def folder(takes, tmp_path):
     return tmp_path / "takes"
 
 
+def test_a_recording_with_other_sound_in_it_is_left_out(overrides, folder, takes, tmp_path):
+    write_audio(folder / "long.wav", np.concatenate(takes[:4]))
+    warnings = []
+    enrolled = enrol("lumos", [folder], tmp_path / "lumos", overrides=overrides, warn=warnings.append)
+    assert enrolled.wakeword.details["made_from"]["recordings_of_the_phrase"] == 4
+    assert [warning for warning in warnings if "left out" in warning and "long.wav" in warning]
+
+
 def test_it_leaves_an_artefact_that_says_what_was_not_measured(overrides, folder, tmp_path):
     stages = []
     enrolled = enrol("Lumos!", [folder], tmp_path / "lumos", overrides=overrides, progress=lambda *s: stages.append(s))
