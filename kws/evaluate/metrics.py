@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -84,16 +84,31 @@ def det_curve(
         hop_s: seconds between two frames.
         thresholds: rising; by default `thresholds_to_sweep()`.
     """
+    return det_curves({"": positives}, negatives, trigger, hop_s, thresholds)[""]
+
+
+def det_curves(
+    positives: Mapping[str, Sequence[np.ndarray]],
+    negatives: Sequence[np.ndarray],
+    trigger: TriggerConfig,
+    hop_s: float,
+    thresholds: Sequence[float] | np.ndarray | None = None,
+) -> dict[str, list[OperatingPoint]]:
+    """Returns `det_curve` of the positives in each condition, by its name; alarms are counted once for all of them."""
+    swept = thresholds_to_sweep() if thresholds is None else thresholds
+    triggers = [replace(trigger, threshold=float(threshold)) for threshold in swept]
     hours = sum(len(scores) for scores in negatives) * hop_s / 3600
-    smoothed_negatives = [smoothed_scores(scores, trigger) for scores in negatives]
-    smoothed_positives = [smoothed_scores(scores, trigger) for scores in positives]
-    points = []
-    for threshold in thresholds_to_sweep() if thresholds is None else thresholds:
-        swept = replace(trigger, threshold=float(threshold))
-        num_hit = sum(bool(_firings(scores, swept, hop_s)) for scores in smoothed_positives)
-        num_alarms = sum(_firings(scores, swept, hop_s) for scores in smoothed_negatives)
-        points.append(OperatingPoint(float(threshold), len(positives) - num_hit, len(positives), num_alarms, hours))
-    return points
+    smoothed = [smoothed_scores(scores, trigger) for scores in negatives]
+    num_alarms = [sum(_firings(scores, each, hop_s) for scores in smoothed) for each in triggers]
+    curves = {}
+    for name, clips in positives.items():
+        smoothed = [smoothed_scores(scores, trigger) for scores in clips]
+        num_hit = [sum(bool(_firings(scores, each, hop_s)) for scores in smoothed) for each in triggers]
+        curves[name] = [
+            OperatingPoint(each.threshold, len(clips) - hits, len(clips), alarms, hours)
+            for each, hits, alarms in zip(triggers, num_hit, num_alarms)
+        ]
+    return curves
 
 
 def point_at(points: Sequence[OperatingPoint], false_alarms_per_hour: float) -> OperatingPoint:

@@ -18,7 +18,7 @@ from kws.evaluate.metrics import (
     REPORTED_FALSE_ALARMS_PER_HOUR,
     OperatingPoint,
     count_firings,
-    det_curve,
+    det_curves,
     point_at,
     poisson_interval,
 )
@@ -296,11 +296,8 @@ def evaluate(
         keyword,
         trigger,
         hop_s,
-        {name: det_curve(condition, streams, trigger, hop_s) for name, condition in clips.items()},
-        {
-            name: det_curve(condition, streams, trigger, hop_s, [trigger.threshold])[0]
-            for name, condition in clips.items()
-        },
+        det_curves(clips, streams, trigger, hop_s),
+        {name: curve[0] for name, curve in det_curves(clips, streams, trigger, hop_s, [trigger.threshold]).items()},
         [
             (
                 source.name,
