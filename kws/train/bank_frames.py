@@ -29,9 +29,7 @@ from kws.train.head_training import FrameSet
 from kws.train.losses import NEGATIVE
 
 BATCH_FRAMES = 4096
-"""Frames of the windows that are encoded at once, which bounds the memory."""
-STEP_BLOCKS = 8
-"""Blocks that attention runs over at once."""
+"""Frames that attention runs over at once, which bounds the memory."""
 
 SPLIT_STREAM, TRAINING_STREAM, HELD_OUT_STREAM = 200, 201, 202
 """Set the draws of the bank apart from the others of a seed."""
@@ -230,12 +228,7 @@ def local_features(encoder: StreamingEncoder, waveform: np.ndarray) -> np.ndarra
 @torch.inference_mode()
 def frames_of_features(encoder: StreamingEncoder, features: np.ndarray) -> np.ndarray:
     """Returns (batch, num_frames, dim) float16 frames of `local_features`, (batch, num_frames, hidden_dim) float32."""
-    view, cache, frames = _behind_the_convolutions(encoder), encoder.initial_cache(len(features)), []
-    step = STEP_BLOCKS * encoder.config.block_frames
-    for start in range(0, features.shape[1], step):
-        made, cache = view.step(torch.from_numpy(np.ascontiguousarray(features[:, start : start + step])), cache)
-        frames.append(made.numpy().astype(np.float16))
-    return np.concatenate(frames, axis=1)
+    return attend(encoder, torch.from_numpy(np.ascontiguousarray(features, np.float32))).numpy().astype(np.float16)
 
 
 def attend(encoder: StreamingEncoder, features: Tensor) -> Tensor:
