@@ -115,9 +115,10 @@ def mix_at_snr(
 
 def mix_first_heard(speech: np.ndarray, noises: Iterable[np.ndarray], snr_db: float) -> Mixture | None:
     """Returns `speech`, not silent, with the first of `noises` that is heard under it; None where not one is."""
+    active = active_speech(speech)
     for noise in noises:
         with suppress(AudioError):
-            return mix_at_snr(speech, noise, snr_db)
+            return mix_at_snr(speech, noise, snr_db, active)
     return None
 
 

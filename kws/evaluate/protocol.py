@@ -94,12 +94,9 @@ def score_positives(
         seed: of the draws of noise, the same for every detector that is compared.
         progress: called with (done, total) clips.
     """
-    scores = []
-    for index, clip in enumerate(clips):
-        rng = np.random.default_rng([seed, index])
-        scores.append(detector.scores(with_background(read_audio(clip.path), snr_db, noises, rng)))
-        progress(index + 1, len(clips))
-    return scores
+    return _score_each(
+        detector, clips, seed, lambda phrase, rng: with_background(phrase, snr_db, noises, rng), progress
+    )
 
 
 def with_background(
@@ -122,29 +119,36 @@ def with_background(
     return mixture.waveform
 
 
-def score_after_talk(
-    detector: Detector,
-    clips: Sequence[Clip],
-    talk: Sequence[Clip],
-    seed: int,
-    progress: Progress = lambda done, total: None,
-) -> list[np.ndarray]:
+def score_after_talk(detector: Detector, clips: Sequence[Clip], talk: Sequence[Clip], seed: int) -> list[np.ndarray]:
     """Returns the scores of each clip, as `score_positives` does, heard after `TALK_S` of other talk as loud as it is.
 
     Args:
         clips: recordings that hold a keyword once each.
         talk: recordings of speech without it.
         seed: of the draws of talk.
-        progress: called with (done, total) clips.
     """
-    scores = []
     num_samples = round(TALK_S * SAMPLE_RATE)
-    for index, clip in enumerate(clips):
-        rng = np.random.default_rng([seed, index])
-        phrase = with_background(read_audio(clip.path), None, [], rng)
+
+    def after_talk(phrase: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        heard = with_background(phrase, None, [], rng)
         others = random_piece(read_audio(talk[int(rng.integers(len(talk)))].path), num_samples, rng)
-        heard = np.concatenate([others * (active_rms(phrase) / active_rms(others)), phrase]).astype(np.float32)
-        scores.append(detector.scores(heard)[num_samples // detector.geometry.hop :])
+        return np.concatenate([others * (active_rms(heard) / active_rms(others)), heard]).astype(np.float32)
+
+    scores = _score_each(detector, clips, seed, after_talk)
+    return [clip[num_samples // detector.geometry.hop :] for clip in scores]
+
+
+def _score_each(
+    detector: Detector,
+    clips: Sequence[Clip],
+    seed: int,
+    surround: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    progress: Progress = lambda done, total: None,
+) -> list[np.ndarray]:
+    """Returns the scores of what `surround` makes of each clip, whose draws depend on its index and the seed alone."""
+    scores = []
+    for index, clip in enumerate(clips):
+        scores.append(detector.scores(surround(read_audio(clip.path), np.random.default_rng([seed, index]))))
         progress(index + 1, len(clips))
     return scores
 

@@ -24,6 +24,11 @@ VALIDATION_SHARE = 0.2
 TIMBRES_FOLDER = "timbres"
 """In `pretrained/`."""
 
+MOST_LENGTH = 1.6
+"""How many times as long as usual a recording of the phrase may sound.
+
+A quarter of a hundred crowd-sourced recordings of alexa hold other sound: see recipes/wake-words.
+"""
 MIN_HELD_OUT = 10
 """With fewer recordings of the phrase than this, all of them are trained on."""
 
@@ -66,13 +71,6 @@ class Folders:
     noise: Path | str | None = None
     rir: Path | str | None = None
     learned: Path | str | None = None
-
-
-MOST_LENGTH = 1.6
-"""How many times as long as usual a recording of the phrase may sound.
-
-A quarter of a hundred crowd-sourced recordings of alexa hold other sound: see recipes/wake-words.
-"""
 
 
 def gather_sounds(
