@@ -150,7 +150,7 @@ def calibrate(
     from kws.detect.detector import load
     from kws.evaluate.calibrate import calibrate as calibrate_keyword
     from kws.evaluate.calibrate import check_length, format_calibration, own_artefact, save_threshold
-    from kws.evaluate.protocol import readable, score_positives
+    from kws.evaluate.protocol import Condition, readable, score_positives
 
     if bool(audio) == (microphone is not None):
         raise ConfigError("give either --audio (recordings or folders) or --microphone MINUTES")
@@ -165,7 +165,7 @@ def calibrate(
     skipped: list[str] = []
     clips, skipped_clips = readable(read_clips(positives), _warn) if positives is not None else ([], [])
     heard = _listen(detector, microphone, device) if microphone is not None else _hear(detector, audio, skipped)
-    scores = [clip[:, column] for clip in score_positives(detector, clips, None, [], seed=0)]
+    scores = [clip[:, column] for clip in score_positives(detector, clips, Condition(), seed=0)]
     found = calibrate_keyword(heard, column, name, detector.triggers[column], false_alarms_per_hour, scores)
     if path is not None:
         save_threshold(path, column, found)

@@ -14,9 +14,16 @@ from kws.audio.io import read_audio
 from kws.config import check
 from kws.data.manifest import Clip, read_clips
 from kws.detect.detector import Detector
-from kws.evaluate.protocol import NegativeScores, readable, score_negatives, score_positives, with_background
+from kws.evaluate.protocol import (
+    Condition,
+    NegativeScores,
+    read_talk,
+    readable,
+    score_negatives,
+    score_positives,
+)
 
-CLEAN = "clean"
+CLEAN, AFTER_TALK = "clean", "after talk"
 SNRS_DB = (10.0, 5.0)
 """Noise over the phrase beside clean, in dB, as DESIGN.md's protocol has it."""
 ADULT_AGE = 13
@@ -33,26 +40,24 @@ class Material:
     Attributes:
         positives: recordings of the phrase, one each.
         negatives: audio without it by the name of its source; children apart where a manifest tells ages.
-        noises: recordings of noise; none means pink noise.
-        conditions: signal-to-noise ratio in dB by name, None for clean.
-        seed: of the draws of noise.
+        conditions: what the positives are heard in, by name.
+        seed: of the draws of noise and talk.
         groups: indices into `positives` by age group; empty where no age is known.
         skipped: a message for each recording that can't be read.
     """
 
     positives: Sequence[Clip]
     negatives: Mapping[str, Sequence[Clip]]
-    noises: Sequence[Clip]
-    conditions: Mapping[str, float | None]
+    conditions: Mapping[str, Condition]
     seed: int = 0
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
 
     def positive(self, index: int, condition: str) -> np.ndarray:
         """Returns positive `index` as every detector hears it in `condition`: (num_samples,) with its background."""
-        generator = np.random.default_rng([self.seed, index])  # as `score_positives` draws
-        waveform = read_audio(self.positives[index].path)
-        return with_background(waveform, self.conditions[condition], self.noises, generator)
+        surroundings, generator = self.conditions[condition], np.random.default_rng([self.seed, index])
+        heard = surroundings.around(read_audio(self.positives[index].path), generator)  # as `score_positives` draws
+        return heard[surroundings.lead_samples :]
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,8 @@ def read_material(
         positives: recordings of the phrase, one each.
         negatives: audio without it.
         noise: recordings of noise.
-        snrs_db: conditions beside clean.
-        seed: of the draws of noise.
+        snrs_db: conditions beside clean and after some of the negatives.
+        seed: of the draws of noise and talk.
         warn: called with a message about each positive that is skipped or odd.
 
     Raises:
@@ -93,8 +98,16 @@ def read_material(
     clips, skipped = readable(read_clips(positives), warn)
     ages = [_group(age) for age in _ages(positives, clips)]
     groups = {name: [index for index, age in enumerate(ages) if age == name] for name in dict.fromkeys(ages)}
-    conditions = {CLEAN: None} | {f"{snr_db:g} dB": snr_db for snr_db in snrs_db}
-    return Material(clips, sources, noises, conditions, seed, {} if set(groups) == {AGE_UNKNOWN} else groups, skipped)
+    talk = [clip for source in sources.values() for clip in source]
+    conditions = conditions_of(read_talk(talk, seed), noises, snrs_db)
+    return Material(clips, sources, conditions, seed, {} if set(groups) == {AGE_UNKNOWN} else groups, skipped)
+
+
+def conditions_of(talk: Sequence[np.ndarray], noises: Sequence[Clip], snrs_db: Sequence[float]) -> dict[str, Condition]:
+    """Returns the conditions of the protocol by name: clean, after `talk` if any, in `noises` at each of `snrs_db`."""
+    after_talk = {AFTER_TALK: Condition(talk=talk)} if talk else {}
+    in_noise = {f"{snr_db:g} dB": Condition(snr_db, noises) for snr_db in snrs_db}
+    return {CLEAN: Condition()} | after_talk | in_noise
 
 
 def score(
@@ -120,9 +133,9 @@ def score(
             warn(f"skipped: {message}")
 
     positives = {}
-    for name, snr_db in material.conditions.items():
+    for name, condition in material.conditions.items():
         report = partial(progress, f"{label}phrase, {name}")
-        positives[name] = score_positives(detector, material.positives, snr_db, material.noises, material.seed, report)
+        positives[name] = score_positives(detector, material.positives, condition, material.seed, report)
     negatives = [
         score_negatives(detector, name, clips, partial(progress, f"{label}{name}"), skip)
         for name, clips in material.negatives.items()

@@ -38,6 +38,7 @@ STREAM_S = 600.0
 BLOCK_S = 10.0
 """Seconds of audio read at a time; scores don't depend on it."""
 _DRAWS = 20
+_NUM_TALKS, _LONGEST_TALK_S, _SILENT_RMS = 32, 30.0, 1e-3
 
 Progress = Callable[[int, int], object]
 
@@ -77,26 +78,75 @@ def readable(clips: Sequence[Clip], warn: Callable[[str], object]) -> tuple[list
     return [clip for clip in clips if clip.path in read], batch.skipped
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What positives are heard in.
+
+    Attributes:
+        snr_db: ratio of the recording to the noise mixed over it; None leaves it clean.
+        noises: recordings of noise; none with an SNR means pink noise.
+        talk: (num_samples,) waveforms without a keyword, of which `TALK_S`, as loud as the recording, are heard before
+            it; see `read_talk`.
+    """
+
+    snr_db: float | None = None
+    noises: Sequence[Clip] = ()
+    talk: Sequence[np.ndarray] = ()
+
+    @property
+    def lead_samples(self) -> int:
+        """Samples of talk before the background in which the recording is."""
+        return round(TALK_S * SAMPLE_RATE) if self.talk else 0
+
+    def around(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Returns `waveform` (num_samples,) in its background, a second on either side, after the talk.
+
+        Raises:
+            AudioError: the noise is silent wherever the recording isn't.
+        """
+        heard = with_background(waveform, self.snr_db, self.noises, rng)
+        if not self.talk:
+            return heard
+        talk = random_piece(self.talk[int(rng.integers(len(self.talk)))], self.lead_samples, rng)
+        return np.concatenate([talk * (active_rms(heard) / active_rms(talk)), heard]).astype(np.float32)
+
+
+def read_talk(clips: Sequence[Clip], seed: int) -> list[np.ndarray]:
+    """Returns the beginnings, (num_samples,) each, of some of `clips`: none that is silent or that can't be read."""
+    talk: list[np.ndarray] = []
+    for index in np.random.default_rng([seed, _NUM_TALKS]).permutation(len(clips)):
+        try:
+            beginning = next(iter(read_blocks(clips[index].path, _LONGEST_TALK_S)))
+        except (AudioError, StopIteration):
+            continue
+        if active_rms(beginning) > _SILENT_RMS:
+            talk.append(beginning)
+        if len(talk) == _NUM_TALKS:
+            break
+    return talk
+
+
 def score_positives(
     detector: Detector,
     clips: Sequence[Clip],
-    snr_db: float | None,
-    noises: Sequence[Clip],
+    condition: Condition,
     seed: int,
     progress: Progress = lambda done, total: None,
 ) -> list[np.ndarray]:
-    """Returns the (num_frames, num_keywords) scores of each clip, a second of background on either side.
+    """Returns the (num_frames, num_keywords) scores of each clip in its background, without those of talk before it.
 
     Args:
         clips: recordings that hold a keyword once each.
-        snr_db: ratio of the clip to the noise mixed over it, None for clean.
-        noises: recordings of noise; none with an SNR means pink noise.
-        seed: of the draws of noise, the same for every detector that is compared.
+        condition: what they are heard in.
+        seed: of the draws of noise and talk, the same for every detector that is compared.
         progress: called with (done, total) clips.
     """
-    return _score_each(
-        detector, clips, seed, lambda phrase, rng: with_background(phrase, snr_db, noises, rng), progress
-    )
+    scores, first = [], condition.lead_samples // detector.geometry.hop
+    for index, clip in enumerate(clips):
+        heard = condition.around(read_audio(clip.path), np.random.default_rng([seed, index]))
+        scores.append(detector.scores(heard)[first:])
+        progress(index + 1, len(clips))
+    return scores
 
 
 def with_background(
@@ -117,40 +167,6 @@ def with_background(
     if mixture is None:
         raise AudioError("the noise recordings are silent; name others")
     return mixture.waveform
-
-
-def score_after_talk(detector: Detector, clips: Sequence[Clip], talk: Sequence[Clip], seed: int) -> list[np.ndarray]:
-    """Returns the scores of each clip, as `score_positives` does, heard after `TALK_S` of other talk as loud as it is.
-
-    Args:
-        clips: recordings that hold a keyword once each.
-        talk: recordings of speech without it.
-        seed: of the draws of talk.
-    """
-    num_samples = round(TALK_S * SAMPLE_RATE)
-
-    def after_talk(phrase: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        heard = with_background(phrase, None, [], rng)
-        others = random_piece(read_audio(talk[int(rng.integers(len(talk)))].path), num_samples, rng)
-        return np.concatenate([others * (active_rms(heard) / active_rms(others)), heard]).astype(np.float32)
-
-    scores = _score_each(detector, clips, seed, after_talk)
-    return [clip[num_samples // detector.geometry.hop :] for clip in scores]
-
-
-def _score_each(
-    detector: Detector,
-    clips: Sequence[Clip],
-    seed: int,
-    surround: Callable[[np.ndarray, np.random.Generator], np.ndarray],
-    progress: Progress = lambda done, total: None,
-) -> list[np.ndarray]:
-    """Returns the scores of what `surround` makes of each clip, whose draws depend on its index and the seed alone."""
-    scores = []
-    for index, clip in enumerate(clips):
-        scores.append(detector.scores(surround(read_audio(clip.path), np.random.default_rng([seed, index]))))
-        progress(index + 1, len(clips))
-    return scores
 
 
 def score_negatives(

@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from measure import CLEAN, WORDS, continuous_speech, score_conditions, write_manifest
+from measure import WORDS, continuous_speech, score_conditions, test_conditions, write_manifest
 from rich.progress import track
 
 import kws
 from kws.data.manifest import read_clips
+from kws.evaluate.material import CLEAN
 from kws.evaluate.protocol import Evaluation, evaluate, score_negatives
 from kws.model.artefact import load_wakeword
 from kws.train.result import card
@@ -68,8 +69,8 @@ def measured_on_people(folders: Mapping[str, Path], data: Path) -> list[Evaluati
     tests = {word: read_clips(data / f"wake-words/{word}/test.jsonl") for word in WORDS}
     speech = continuous_speech(data) | {f"recordings of {word}": clips for word, clips in tests.items()}
     negatives = [score_negatives(detector, *item) for item in track(speech.items(), "speech without the words")]
-    spoken = {phrase.split()[-1] for phrase in folders}
-    conditions = {word: score_conditions(detector, tests[word], [SNR_DB], data) for word in spoken & set(WORDS)}
+    spoken, tested_in = {phrase.split()[-1] for phrase in folders}, test_conditions(data, [SNR_DB])
+    conditions = {word: score_conditions(detector, tests[word], tested_in) for word in spoken & set(WORDS)}
     evaluations = []
     for phrase in folders:
         word = phrase.split()[-1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -26,12 +26,14 @@ from kws.data.synth import draw_voice, speak
 from kws.data.text import normalize
 from kws.detect.detector import Detector
 from kws.evaluate.latency import arrivals_s, measure_latency, word_end_s
+from kws.evaluate.material import CLEAN, conditions_of
 from kws.evaluate.metrics import point_at
 from kws.evaluate.protocol import (
     BACKGROUND_S,
+    Condition,
     NegativeScores,
     evaluate,
-    score_after_talk,
+    read_talk,
     score_negatives,
     score_positives,
 )
@@ -42,9 +44,8 @@ from kws.train.wakeword import slug
 WORDS = ("alexa", "computer", "jarvis")
 RATES = (2.0, 1.0, 0.5)
 LATENCY_RATE = 0.5
-CLEAN, AFTER_TALK = "clean", "after talk"
 HALF = "last word alone"
-"""Conditions in which people say half of a phrase: all of it should be missed."""
+"""Condition in which people say half of a phrase: all of it should be missed."""
 ADULT_AGE = 13
 TEST_FOLD = 4
 NUM_SPOKEN, SPOKEN_SEED = 200, 1
@@ -125,12 +126,12 @@ def measure(runs: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str
     speech = continuous_speech(arguments.data) | {f"recordings of {word}": clips for word, clips in tests.items()}
     tests |= {phrase: spoken(phrase, arguments.out) for phrase in set(arguments.words) - set(WORDS)}
     negatives = [score_negatives(detector, *item) for item in track(speech.items(), "speech without the words")]
-    rows = []
+    tested_in, rows = test_conditions(arguments.data, arguments.snr), []
     for word in arguments.words:
         last = word.split()[-1]
-        conditions = score_conditions(detector, tests[word], arguments.snr, arguments.data)
+        conditions = score_conditions(detector, tests[word], tested_in)
         if last != word and last in tests:
-            halves = score_conditions(detector, tests[last], arguments.snr, arguments.data)
+            halves = score_conditions(detector, tests[last], tested_in)
             conditions |= {f"{HALF}, {name}": scores for name, scores in halves.items()}
         ends_s = [word_end_s(read_audio(clip.path)) for clip in tests[word]]
         others = [scores for scores in negatives if scores.name != f"recordings of {last}"]
@@ -141,15 +142,17 @@ def measure(runs: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str
 
 
 def score_conditions(
-    detector: Detector, clips: Sequence[Clip], snrs_db: Sequence[float], data: Path
+    detector: Detector, clips: Sequence[Clip], conditions: Mapping[str, Condition]
 ) -> dict[str, list[np.ndarray]]:
-    """Returns the scores of `clips`, clean, after talk, and in noise at each of `snrs_db`, by the condition's name."""
-    conditions = [(CLEAN, None), *((f"{snr_db:g} dB", snr_db) for snr_db in snrs_db)]
-    talk = continuous_speech(data)["librispeech-mini/dev"]
-    return {
-        name: score_positives(detector, clips, snr_db, noises(data) if snr_db is not None else [], seed=0)
-        for name, snr_db in track(conditions, "recordings of the word")
-    } | {AFTER_TALK: score_after_talk(detector, clips, talk, seed=0)}
+    """Returns the scores of `clips` in each of `conditions`, by its name."""
+    listed = track(conditions.items(), "recordings of the word")
+    return {name: score_positives(detector, clips, condition, seed=0) for name, condition in listed}
+
+
+def test_conditions(data: Path, snrs_db: Sequence[float]) -> dict[str, Condition]:
+    """Returns clean, after talk, and the test fold's noise at each of `snrs_db`."""
+    talk = read_talk(continuous_speech(data)["librispeech-mini/dev"], seed=0)
+    return conditions_of(talk, noises(data), snrs_db)
 
 
 def load_all(runs: Sequence[Run], arguments: argparse.Namespace) -> Detector:

@@ -87,9 +87,11 @@ def test_the_worst_misses_come_first_and_play_what_was_heard(tmp_path):
 
 
 def test_every_detector_hears_the_same_noise_and_the_report_plays_it(tmp_path):
-    from kws.evaluate.protocol import score_positives
+    from kws.evaluate.protocol import Condition, score_positives
 
     class Ear:
+        geometry = WAV2VEC2_GEOMETRY
+
         def __init__(self):
             self.heard = []
 
@@ -100,7 +102,7 @@ def test_every_detector_hears_the_same_noise_and_the_report_plays_it(tmp_path):
     clips = [Clip(burst(tmp_path / f"{index}.wav", 0.3, 1.0)) for index in range(3)]
     ears = [Ear(), Ear()]
     for ear in ears:
-        score_positives(ear, clips, 5.0, [], seed=7)
+        score_positives(ear, clips, Condition(5.0), seed=7)
     material = read_material(tmp_path, [tmp_path], snrs_db=[5.0], seed=7)
     for index in range(3):
         np.testing.assert_array_equal(ears[0].heard[index], ears[1].heard[index])

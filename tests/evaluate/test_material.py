@@ -24,8 +24,17 @@ def folder(tmp_path):
 
 
 def test_the_protocols_conditions(folder):
-    assert read_material(folder, [folder]).conditions == {"clean": None, "10 dB": 10.0, "5 dB": 5.0}
-    assert read_material(folder, [folder], snrs_db=[]).conditions == {"clean": None}
+    conditions = read_material(folder, [folder]).conditions
+    assert {name: condition.snr_db for name, condition in conditions.items()} == {
+        "clean": None, "after talk": None, "10 dB": 10.0, "5 dB": 5.0
+    }  # fmt: skip
+    assert len(conditions.pop("after talk").talk) == 4
+    assert not any(condition.talk for condition in conditions.values())
+
+
+def test_no_talk_without_sound_in_the_negatives(folder):
+    write_audio(folder / "quiet" / "0.wav", np.zeros(SAMPLE_RATE, np.float32))
+    assert list(read_material(folder, [folder / "quiet"], snrs_db=[]).conditions) == ["clean"]
 
 
 def test_children_stand_apart_where_ages_are_known(folder):

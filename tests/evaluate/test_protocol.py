@@ -10,8 +10,9 @@ from kws.detect.detector import Detector
 from kws.errors import AudioError, ConfigError
 from kws.evaluate.protocol import (
     TALK_S,
+    Condition,
     evaluate,
-    score_after_talk,
+    read_talk,
     score_negatives,
     score_positives,
     with_background,
@@ -63,8 +64,9 @@ def test_what_is_heard_after_talk_is_scored_from_its_own_background_on(folder, t
     scores = Detector.scores
     monkeypatch.setattr(Detector, "scores", lambda self, waveform: heard.append(waveform) or scores(self, waveform))
     clips = read_clips(folder / "positives")
-    after_talk = score_after_talk(detector, clips, read_clips(folder / "negatives"), seed=0)
-    alone = score_positives(detector, clips, None, [], seed=0)
+    talk = read_talk(read_clips(folder / "negatives"), seed=0)
+    after_talk = score_positives(detector, clips, Condition(talk=talk), seed=0)
+    alone = score_positives(detector, clips, Condition(), seed=0)
     num_talk = round(TALK_S * SAMPLE_RATE)
     for talked, quiet in zip(heard[: len(clips)], heard[len(clips) :]):
         np.testing.assert_array_equal(talked[num_talk:], quiet)
@@ -72,10 +74,18 @@ def test_what_is_heard_after_talk_is_scored_from_its_own_background_on(folder, t
     assert [len(clip) for clip in after_talk] == [len(clip) for clip in alone]
 
 
+def test_talk_is_what_can_be_read_and_heard(folder):
+    (folder / "negatives" / "0.wav").write_bytes(b"nothing")
+    write_audio(folder / "negatives" / "1.wav", np.zeros(SAMPLE_RATE, "f4"))
+    write_audio(folder / "negatives" / "2.wav", 0.1 * np.ones(40 * SAMPLE_RATE, "f4"))
+    talk = read_talk(read_clips(folder / "negatives"), seed=0)
+    assert sorted(len(waveform) / SAMPLE_RATE for waveform in talk) == [4, 4, 30]
+
+
 def test_hours_and_counts_are_measured(folder, tiny_wakeword):
     detector = Detector([tiny_wakeword])
     negatives = score_negatives(detector, "noise", read_clips(folder / "negatives"))
-    positives = {"clean": score_positives(detector, read_clips(folder / "positives"), None, [], seed=0)}
+    positives = {"clean": score_positives(detector, read_clips(folder / "positives"), Condition(), seed=0)}
     evaluation = evaluate(detector, detector.keywords[0], positives, [negatives])
     lowest = evaluation.curves["clean"][0]
     assert lowest.hours == pytest.approx(5 * 4.3 / 3600, rel=0.01)
