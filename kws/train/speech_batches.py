@@ -13,11 +13,16 @@ import numpy as np
 import torch
 
 from kws.config import check
-from kws.data.alignment import STEP, frame_labels
+from kws.data.alignment import BLANK, STEP, frame_labels
 from kws.frames import FrameGeometry
 from kws.train.speaker_timbres import SpeakerTimbres
 from kws.train.speech_cache import SpeechCache
 from kws.train.spoil import Spoiler, draw
+
+GAP_STEPS = 30
+"""Steps of 10 ms between two pieces of speech: fewer than this."""
+LONGEST_PAUSE = 1 / 3
+"""Of a crop's length."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class BatchConfig:
         speeds: slowest and fastest playback.
         speed_probability: share of crops played at another speed.
         timbre_probability: share of the pieces of speech that get another speaker's timbre.
+        pause_probability: share of the pieces of speech that a pause cuts short, and of the crops that begin with one.
         block_frames: smallest and largest attention block drawn for a batch.
         left_context_frames: fewest and most frames before the block.
         clean_share_first: share of crops left clean at the first step.
@@ -44,6 +50,7 @@ class BatchConfig:
     speeds: tuple[float, ...] = (0.85, 1.2)
     speed_probability: float = 0.5
     timbre_probability: float = 0.0
+    pause_probability: float = 0.0
     block_frames: tuple[int, ...] = (4, 16)
     left_context_frames: tuple[int, ...] = (48, 96)
     clean_share_first: float = 0.6
@@ -53,7 +60,8 @@ class BatchConfig:
     def __post_init__(self) -> None:
         check(self.batch_size > 0, "batches.batch_size", self.batch_size, "at least 1")
         check(self.crop_frames > 1, "batches.crop_frames", self.crop_frames, "at least 2")
-        check(0 <= self.timbre_probability <= 1, "batches.timbre_probability", self.timbre_probability, "0 to 1")
+        for key in ("timbre_probability", "pause_probability"):
+            check(0 <= getattr(self, key) <= 1, f"batches.{key}", getattr(self, key), "0 to 1")
         for key in ("speeds", "block_frames", "left_context_frames"):
             pair = getattr(self, key)
             check(len(pair) == 2 and 0 < pair[0] <= pair[1], f"batches.{key}", pair, "[least, most], above 0")
@@ -150,22 +158,30 @@ class SpeechBatches(torch.utils.data.IterableDataset):
     def _fill(
         self, rng: np.random.Generator, num_steps: int, timbres: SpeakerTimbres | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns `num_steps` steps of speech; short utterances follow each other with small gaps."""
+        """Returns `num_steps` steps of speech; pieces of it follow each other with small gaps, some with pauses."""
         samples = np.zeros(num_steps * STEP, dtype=np.float32)
         labels = np.zeros(num_steps, dtype=np.uint8)
         cache = self._caches[int(np.searchsorted(self._shares, rng.random()))]
-        filled = 0
+        filled = self._pause(rng, num_steps)
         while filled < num_steps:
             index = cache.draw(rng)
             spare = cache.rows[index]["length"] // STEP - num_steps
             first = int(rng.integers(spare + 1)) if spare > 0 else 0
             piece, piece_labels = cache.piece(index, first, num_steps - filled)
+            pause = self._pause(rng, num_steps)
+            if pause:
+                piece, piece_labels = _cut_in_silence(piece, piece_labels, rng)
             if timbres is not None and rng.random() < self._config.timbre_probability:
                 piece = timbres.give(piece, piece_labels, cache.name, cache.rows[index].get("speaker"), rng)
             samples[filled * STEP : filled * STEP + len(piece)] = piece
             labels[filled : filled + len(piece_labels)] = piece_labels
-            filled += len(piece_labels) + int(rng.integers(30))
+            filled += len(piece_labels) + (pause or int(rng.integers(GAP_STEPS)))
         return samples, labels
+
+    def _pause(self, rng: np.random.Generator, num_steps: int) -> int:
+        """Returns the steps of a pause in `num_steps` of speech, 0 where there is none."""
+        has_pause = self._config.pause_probability and rng.random() < self._config.pause_probability
+        return int(rng.integers(1, max(2, num_steps * LONGEST_PAUSE))) if has_pause else 0
 
     def _babble(self, rng: np.random.Generator, num_samples: int) -> np.ndarray:
         voices = np.zeros(num_samples, dtype=np.float32)
@@ -173,6 +189,13 @@ class SpeechBatches(torch.utils.data.IterableDataset):
             samples, _ = self._fill(rng, -(-num_samples // STEP))
             voices += samples[:num_samples] * rng.uniform(0.5, 1.0)
         return voices
+
+
+def _cut_in_silence(samples: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a piece of speech up to a random silent step of it, whole where there is none."""
+    silent = np.flatnonzero(labels == BLANK)
+    num_steps = int(rng.choice(silent)) + 1 if len(silent) else len(labels)
+    return samples[: num_steps * STEP], labels[:num_steps]
 
 
 def play_at(samples: np.ndarray, speed: float, num_samples: int) -> np.ndarray:

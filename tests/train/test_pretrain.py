@@ -240,6 +240,22 @@ def test_two_processes_train_as_one_on_both_their_batches(config: PretrainConfig
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3, "it was at its end"
 
 
+def test_pauses_cut_speech_where_it_is_silent(cache_folder: Path) -> None:
+    cache = SpeechCache(cache_folder / "tones")
+    settings = BatchConfig(batch_size=16, crop_frames=200, speed_probability=0)
+    dense, paused = (
+        SpeechBatches([(cache, 1.0)], WAV2VEC2_GEOMETRY, dataclasses.replace(settings, pause_probability=share)).batch(
+            0
+        )
+        for share in (0.0, 1.0)
+    )
+    assert (paused.labels == BLANK).float().mean() > (dense.labels == BLANK).float().mean() + 0.1
+    assert (paused.labels[:, :3] == BLANK).float().mean() > 0.7  # nearly all begin with a pause
+    frames = paused.waveforms.unfold(1, WAV2VEC2_GEOMETRY.receptive_field, WAV2VEC2_GEOMETRY.hop)
+    is_sounding = frames.abs().amax(-1) > 0.02
+    assert (is_sounding == (paused.labels != BLANK)).float().mean() > 0.9
+
+
 def test_labels_follow_the_speed(cache_folder: Path) -> None:
     cache = SpeechCache(cache_folder / "tones")
     settings = BatchConfig(batch_size=8, crop_frames=60, speeds=(0.8, 1.25), speed_probability=1.0)
