@@ -48,33 +48,42 @@ class Head(nn.Module):
         logits, cache = self.member_logits(frames, cache)
         return logits.mean(3), cache
 
-    def member_logits(self, frames: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (batch, num_frames, num_keywords, members) logits, each by one member alone, and the next cache."""
+    def member_logits(self, frames: Tensor, cache: Tensor, members: range | None = None) -> tuple[Tensor, Tensor]:
+        """Returns (batch, num_frames, num_keywords, members) logits, each by one member alone, and the next cache.
+
+        Args:
+            frames: (batch, num_frames, dim).
+            cache: of all members.
+            members: only these answer; by default all.
+        """
         if self.num_states > 1:
             states = frames.unflatten(2, (self.num_states, -1))
             frames = (states * self.state_weights.softmax(0)[:, None]).sum(2)
-        hidden = self.input(frames)  # (batch, num_frames, width)
-        hidden = F.relu(self._normed(hidden))
+        members = members or range(self.config.num_members)
+        units = slice(members.start * self.config.hidden, members.stop * self.config.hidden)
+        hidden = F.linear(frames, self.input.weight[units], self.input.bias[units])  # (batch, num_frames, width)
+        hidden = F.relu(self._normed(hidden, units))
         if self.config.kind == "gru":
             hidden, cache = self.temporal(hidden, cache)
         else:
-            padded = torch.cat([cache.transpose(1, 2), hidden], dim=1)
-            hidden = F.relu(self._convolved(padded))
+            padded = torch.cat([cache[:, units].transpose(1, 2), hidden], dim=1)
+            hidden = F.relu(self._convolved(padded, units))
             cache = padded[:, padded.shape[1] - cache.shape[2] :].transpose(1, 2)
-        members = (self.config.num_members, self.config.hidden)
-        weight = self.output.weight.unflatten(1, members)
-        logits = torch.einsum("btmh,kmh->btkm", hidden.unflatten(2, members), weight)
+        by_member = (len(members), self.config.hidden)
+        weight = self.output.weight[:, units].unflatten(1, by_member)
+        logits = torch.einsum("btmh,kmh->btkm", hidden.unflatten(2, by_member), weight)
         return logits + self.output.bias[:, None], cache
 
-    def _normed(self, hidden: Tensor) -> Tensor:
+    def _normed(self, hidden: Tensor, units: slice) -> Tensor:
         """Returns `norm` of (batch, num_frames, width): `F.group_norm` takes three times as long to train on a CPU."""
-        members = hidden.unflatten(2, (self.config.num_members, -1))
+        members = hidden.unflatten(2, (-1, self.config.hidden))
         normed = F.layer_norm(members, members.shape[3:], eps=self.norm.eps).flatten(2)
-        return normed * self.norm.weight + self.norm.bias
+        return normed * self.norm.weight[units] + self.norm.bias[units]
 
-    def _convolved(self, padded: Tensor) -> Tensor:
+    def _convolved(self, padded: Tensor, units: slice) -> Tensor:
         """Returns `temporal` of (batch, past and new frames, width), as an image: twice as fast to train on a CPU."""
         image, layer = padded[:, None].permute(0, 3, 1, 2), cast(nn.Conv1d, self.temporal)  # channels last in memory
-        kernel = layer.weight[:, :, None]
-        convolved = F.conv2d(image, kernel, layer.bias, dilation=(1, self.config.dilation), groups=layer.groups)
+        kernel, bias = layer.weight[units, :, None], cast(Tensor, layer.bias)[units]
+        groups = len(kernel) // self.config.hidden
+        convolved = F.conv2d(image, kernel, bias, dilation=(1, self.config.dilation), groups=groups)
         return convolved.permute(0, 2, 3, 1)[:, 0]

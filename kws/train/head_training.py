@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,22 +88,25 @@ class HeadTrainer:
             self.optimizer, config.learning_rate, total_steps=self.steps_per_epoch * config.epochs + 1
         )
         self.losses: list[float] = []
+        self._trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+        self._parts = halves(head.config.num_members)  # each on a core of its own
 
     def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> list[float]:
         """Trains to the end and returns the mean loss of each epoch."""
         self._resume()
         epochs_per_round = -(-self.config.epochs // self.config.rounds)
-        while len(self.losses) < self.config.epochs:
-            progress(len(self.losses), self.config.epochs)
-            if self.losses and len(self.losses) % epochs_per_round == 0:
-                self._weigh_hard_negatives()
-            self.losses.append(self._train_epoch())
-            self._save()
+        with ThreadPoolExecutor(len(self._parts)) as executor:
+            while len(self.losses) < self.config.epochs:
+                progress(len(self.losses), self.config.epochs)
+                if self.losses and len(self.losses) % epochs_per_round == 0:
+                    self._weigh_hard_negatives()
+                self.losses.append(self._train_epoch(executor))
+                self._save()
         progress(self.config.epochs, self.config.epochs)
         self.head.eval()
         return self.losses
 
-    def _train_epoch(self) -> float:
+    def _train_epoch(self, executor: ThreadPoolExecutor) -> float:
         self.head.train()
         total = 0.0
         num_drawn = min(len(self.weights), self.steps_per_epoch * self.config.batch_size)
@@ -110,15 +115,22 @@ class HeadTrainer:
         for indices in order.split(self.config.batch_size):
             frames = torch.from_numpy(self.data.frames[indices.numpy()]).float()
             ends = torch.from_numpy(self.data.end_frames[indices.numpy()])
-            loss = head_loss(self.head, self._perturb(frames), ends, self.loss, self.hop_s)
-            self.optimizer.zero_grad()
-            loss.backward()
+            found = executor.map(partial(self._gradients, self._perturb(frames), ends), self._parts)
+            losses, gradients = zip(*found)
+            for parameter, of_parts in zip(self._trained, zip(*gradients)):
+                parameter.grad = sum(of_parts)
             torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
             self.optimizer.step()
             if self.schedule.last_epoch < self.schedule.total_steps - 1:
                 self.schedule.step()
-            total += loss.item() * len(indices)
+            total += sum(losses) * len(indices)
         return total / num_drawn
+
+    def _gradients(self, frames: Tensor, ends: Tensor, members: range) -> tuple[float, tuple[Tensor, ...]]:
+        """Returns what `members` add to the loss of the head, and to its gradients."""
+        share = len(members) / self.head.config.num_members
+        loss = share * head_loss(self.head, frames, ends, self.loss, self.hop_s, members)
+        return loss.item(), torch.autograd.grad(loss, self._trained)
 
     def _perturb(self, frames: Tensor) -> Tensor:
         keep = torch.rand(frames.shape[0], 1, frames.shape[2], generator=self.generator) >= self.config.dropout
@@ -167,7 +179,15 @@ class HeadTrainer:
         self.weights, self.losses = state["weights"], state["losses"]
 
 
-def head_loss(head: Head, frames: Tensor, end_frames: Tensor, config: LossConfig, hop_s: float) -> Tensor:
+def halves(num_members: int) -> list[range]:
+    """Returns the first and the second half of the members, or the one that there is."""
+    middle = num_members // 2
+    return [part for part in (range(middle), range(middle, num_members)) if part]
+
+
+def head_loss(
+    head: Head, frames: Tensor, end_frames: Tensor, config: LossConfig, hop_s: float, members: range | None = None
+) -> Tensor:
     """Returns the mean loss of the members of `head` for a batch, each by itself; see `wake_word_loss`.
 
     Args:
@@ -176,7 +196,8 @@ def head_loss(head: Head, frames: Tensor, end_frames: Tensor, config: LossConfig
         end_frames: (batch,) int64: the frame in which the word ends, `NEGATIVE` where there is none.
         config: regions and weights.
         hop_s: seconds between two frames.
+        members: only theirs; by default of all.
     """
-    logits, _ = head.member_logits(frames, head.initial_cache(len(frames)))  # (batch, num_frames, 1, members)
+    logits, _ = head.member_logits(frames, head.initial_cache(len(frames)), members)  # (batch, num_frames, 1, members)
     of_members = logits[:, :, 0].permute(2, 0, 1).flatten(0, 1)  # (members * batch, num_frames)
-    return wake_word_loss(of_members, end_frames.repeat(head.config.num_members), config, hop_s)
+    return wake_word_loss(of_members, end_frames.repeat(logits.shape[3]), config, hop_s)

@@ -181,7 +181,7 @@ class SpeechBatches(torch.utils.data.IterableDataset):
     def _pause(self, rng: np.random.Generator, num_steps: int) -> int:
         """Returns the steps of a pause in `num_steps` of speech, 0 where there is none."""
         has_pause = self._config.pause_probability and rng.random() < self._config.pause_probability
-        return int(rng.integers(1, max(2, num_steps * LONGEST_PAUSE))) if has_pause else 0
+        return int(rng.integers(1, max(2, round(num_steps * LONGEST_PAUSE)))) if has_pause else 0
 
     def _babble(self, rng: np.random.Generator, num_samples: int) -> np.ndarray:
         voices = np.zeros(num_samples, dtype=np.float32)

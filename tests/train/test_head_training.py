@@ -53,6 +53,17 @@ def test_a_stopped_run_goes_on_with_the_same_losses(data, tmp_path):
     assert trainer(data, path).run() == pytest.approx(unbroken, abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["conv", "gru"])
+def test_halves_of_the_members_train_as_the_whole_head(data, kind):
+    heads = [Head(8, 1, HeadConfig(kind=kind, hidden=8, members=3, kernel=3, dilation=1)) for _ in range(2)]
+    heads[1].load_state_dict(heads[0].state_dict())
+    subjects = [HeadTrainer(head, data, CONFIG, LossConfig(), HOP_S, seed=0) for head in heads]
+    subjects[1]._parts = [range(heads[1].config.num_members)]
+    assert subjects[0].run() == pytest.approx(subjects[1].run(), rel=1e-4)
+    if kind == "conv":
+        assert subjects[0]._parts == [range(1), range(1, 3)]
+
+
 def test_training_leaves_the_global_generator_alone(data):
     torch.manual_seed(1)
     subject = trainer(data)
