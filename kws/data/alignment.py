@@ -5,6 +5,7 @@ waveform + words ──▶ word alignment ──▶ phone alignment ──▶ on
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,14 @@ class PhoneAligner:
         except RuntimeError:  # no path through the utterance: the transcript is not what was said
             return None
         return [_segment(phone) for word in alignment for phone in word] if alignment is not None else None
+
+    def pronunciations(self, word: str) -> list[list[str]]:
+        """Returns the ARPAbet phones of each pronunciation of `word`, none where nobody knows one."""
+        if not self._knows(word):
+            return []
+        names = itertools.chain([word], (f"{word}({number})" for number in itertools.count(2)))
+        found = itertools.takewhile(lambda phones: phones is not None, map(self._decoder.lookup_word, names))
+        return [phones.split() for phones in found]
 
     def _decode(self, audio: bytes) -> None:
         self._decoder.start_utt()

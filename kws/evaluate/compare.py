@@ -188,7 +188,7 @@ def format_comparison(comparison: Comparison) -> str:
     """Returns the comparison as text: a table for each condition, cost, and the verdict."""
     first = comparison.contenders[0]
     any_point = next(iter(first.points.values()))[CLEAN]
-    width = max(len(contender.name) for contender in comparison.contenders)
+    width = max(map(len, [*comparison.conditions, *(contender.name for contender in comparison.contenders)]))
     lines = [
         f"misses of {any_point.num_positives} at false alarms an hour, in {any_point.hours:.2f} h without the phrase"
     ]

@@ -60,6 +60,7 @@ def write_report(folder: Path, report: Report) -> None:
 def format_evaluation(evaluation: Evaluation) -> str:
     """Returns misses at fixed false alarms an hour as a table of text, counts and hours beside the rates."""
     first = next(iter(evaluation.curves.values()))[0]
+    width = max(map(len, evaluation.curves))
     lines = [f"{evaluation.keyword}: misses of {first.num_positives}, false alarms in {first.hours:.2f} h"]
     for name, curve in evaluation.curves.items():
         cells = []
@@ -67,9 +68,9 @@ def format_evaluation(evaluation: Evaluation) -> str:
             point = point_at(curve, rate)
             low, high = wilson_interval(point.num_missed, point.num_positives)
             cells.append(f"{point.false_rejection_rate:6.1%} ({low:.0%}–{high:.0%}) at {rate:g}/h")
-        lines.append(f"  {name:6} " + "   ".join(cells))
+        lines.append(f"  {name:{width}} " + "   ".join(cells))
     for name, point in evaluation.at_threshold.items():
-        lines.append(f"  {name:6} at its threshold {point.threshold:g}: {point.num_missed} missed")
+        lines.append(f"  {name:{width}} at its threshold {point.threshold:g}: {point.num_missed} missed")
     for source, count, hours in evaluation.false_alarms:
         low, high = poisson_interval(count, hours)
         lines.append(f"  {source}: {count} false alarms in {hours:.2f} h ({low:.1f}–{high:.1f} an hour)")

@@ -78,10 +78,10 @@ def write_cache(target: Path, utterances: list[tuple[dict[str, Any], np.ndarray,
 
 def _start() -> None:
     global _aligner
-    _aligner = PhoneAligner(_pronounce)
+    _aligner = PhoneAligner(pronounce)
 
 
-def _pronounce(word: str) -> list[str]:
+def pronounce(word: str) -> list[str]:
     """Returns the phones of a word that the dictionary lacks: flite's letter-to-sound rules, trained on CMUdict."""
     printed = subprocess.run(["flite", "-ps", "-t", word, "none"], capture_output=True, text=True, check=True).stdout
     return [REDUCED.get(phone, phone).upper() for phone in printed.split() if phone != "pau"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
@@ -398,3 +399,20 @@ def test_an_unknown_word_takes_the_pronunciation_given() -> None:
 
     PhoneAligner(pronounce).align(np.zeros(SAMPLE_RATE, np.int16), "hello xyzzyx")
     assert asked == ["xyzzyx"]
+
+
+def test_realigning_takes_the_pronunciation_that_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pocketsphinx")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "recipes" / "pretrain"))
+    realign = importlib.import_module("realign")
+    said = [class_of(phone) for phone in ("R", "IY", "D")]
+    path = np.repeat([BLANK, *said, BLANK], (4, 3, 6, 2, 5))
+    log_probs = np.log(np.full((len(path), NUM_CLASSES), 0.1 / (NUM_CLASSES - 1)))
+    log_probs[np.arange(len(path)), path] = np.log(0.9)
+    known = [class_of(phone) for phone in ("R", "EH", "D")]
+    phones, found = realign.best_pronunciation(log_probs.astype(np.float32), known, PhoneAligner(), "read")
+    assert phones == said
+    np.testing.assert_array_equal(found, path)
+    labels = realign.labels_of(found, 2 * len(path), WAV2VEC2_GEOMETRY)
+    np.testing.assert_array_equal(frame_labels(labels, len(path), WAV2VEC2_GEOMETRY), path)
+    assert realign.align(log_probs[:2].astype(np.float32), said) == (None, -np.inf), "too short for three phones"
