@@ -14,7 +14,7 @@ from kws.config import load_config
 from kws.data.mix import MADE_WEIGHT
 from kws.errors import AudioError, ConfigError
 from kws.model.artefact import load_wakeword
-from kws.train.wakeword import WakeWordConfig, resolve_config, slug, train_wakeword
+from kws.train.wakeword import RECORDED_RATE, WakeWordConfig, resolve_config, slug, train_wakeword
 
 TINY = [
     "pool.num_voices=6", "pool.num_validation_voices=3", "windows.num_positives=24", "windows.num_negatives=40",
@@ -50,6 +50,7 @@ def test_it_writes_what_the_detector_needs_and_what_a_person_reads(overrides, tm
     assert {path.name for path in (trained.path / "report").iterdir()} == {"det.png", "scores.png", "report.json"}
     details = load_wakeword(trained.path).details
     assert details["metrics"]["at_threshold"]["hours"] == pytest.approx(3 * 20 / 3600, rel=0.01)
+    assert details["metrics"]["target_false_alarms_per_hour"] == WakeWordConfig().false_alarms_per_hour
     assert details["made_from"]["synthetic_voices"] == 6
     assert "hey computer" in (trained.path / "CARD.md").read_text()
     assert kws.load(trained.path).keywords == ["hey computer"]
@@ -98,6 +99,8 @@ def test_recordings_are_used_counted_and_odd_ones_named(overrides, recordings, t
     warnings = []
     trained = train_wakeword("jarvis", tmp_path / "wake", overrides=overrides, warn=warnings.append, **recordings)
     made_from = trained.wakeword.details["made_from"]
+    target = trained.wakeword.details["metrics"]["target_false_alarms_per_hour"]
+    assert target == RECORDED_RATE * WakeWordConfig().false_alarms_per_hour
     assert made_from["recordings_of_the_phrase"] == 4
     assert made_from["recordings_of_other_speech"] == 4
     assert made_from["recordings_of_noise"] == 3
