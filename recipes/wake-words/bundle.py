@@ -95,13 +95,14 @@ def note(folder: Path, evaluation: Evaluation) -> None:
 
 def people_section(points: Mapping[str, Mapping[str, Any]], spoken: str) -> str:
     """Returns the card's section on people, who said what `spoken` names."""
-    lines = ["", "## Measured on people", "By `recipes/wake-words/bundle.py`, at the same threshold:", ""]
+    alarms = points[CLEAN]
+    how = f"By `recipes/wake-words/bundle.py`, at the threshold {alarms['threshold']:.3g}:"
+    lines = ["", "## Measured on people", how, ""]
     for name, point in points.items():
         if point["num_positives"]:
             low, high = point["false_rejection_rate_interval"]
             missed = f"{point['num_missed']} of {point['num_positives']} recordings of {spoken}"
             lines.append(f"- {name}: did not fire in {missed} (95 % interval {low:.1%}–{high:.1%})")
-    alarms = points[CLEAN]
     low, high = alarms["false_alarms_per_hour_interval"]
     fired = f"{alarms['num_false_alarms']} false alarms in {alarms['hours']:.2f} h of other people's continuous speech"
     lines.append(f"- {fired} (95 % interval {low:.2g}–{high:.2g} an hour)")
