@@ -108,7 +108,9 @@ class Condition:
         if not self.talk:
             return heard
         talk = random_piece(self.talk[int(rng.integers(len(self.talk)))], self.lead_samples, rng)
-        return np.concatenate([talk * (active_rms(heard) / active_rms(talk)), heard]).astype(np.float32)
+        return np.concatenate([talk * (active_rms(heard) / max(active_rms(talk), _SILENT_RMS)), heard]).astype(
+            np.float32
+        )
 
 
 def read_talk(clips: Sequence[Clip], seed: int) -> list[np.ndarray]:
