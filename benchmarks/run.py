@@ -215,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for environments and audio; kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder for results")
-    parser.add_argument("--model", default=str(ROOT / "tests/assets/hey_computer"), help="the wake word")
+    parser.add_argument("--model", default=str(ROOT / "pretrained/hey_computer"), help="the wake word")
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="some of them")
     parser.add_argument("--rounds", type=int, default=7, help="a minute of audio each")
     parser.add_argument("--clips", type=int, default=200, help="for starts")

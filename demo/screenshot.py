@@ -38,7 +38,7 @@ SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 def main() -> int:
     """Serves, listens, drags the threshold, takes the picture; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default=str(ROOT / "tests/assets/hey_computer"), help="the wake word")
+    parser.add_argument("model", nargs="?", default=str(ROOT / "pretrained/hey_computer"), help="the wake word")
     parser.add_argument("--out", type=Path, default=ROOT / "demo/page.png", help="the picture")
     parser.add_argument("--seconds", type=float, default=31.0, help="how long it listens")
     parser.add_argument("--dark", action="store_true", help="in dark colours")

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.microphone
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_S = 60.0
-HEY_COMPUTER = Path(__file__).parent / "assets/hey_computer"
+HEY_COMPUTER = Path(__file__).parents[1] / "pretrained/hey_computer"
 """Made by `python demo/typed_phrase.py`."""
 
 

@@ -90,13 +90,13 @@ def step_classes(segments: Sequence[Segment], synthesizer: str, num_samples: int
 
 def _speak(request: tuple[str, Voice]) -> tuple[np.ndarray, np.ndarray, str] | None:
     text, voice = request
+    margin = np.zeros(round(MARGIN_S * SAMPLE_RATE), dtype=np.float32)
     try:
         speech = speak(text, voice)
-    except SynthesisError:
+        waveform = np.concatenate([margin, speech.waveform, margin])
+        labels, phones = step_classes(speech.phones, voice.synthesizer, len(waveform))
+    except SynthesisError:  # or a phone that English lacks
         return None
-    margin = np.zeros(round(MARGIN_S * SAMPLE_RATE), dtype=np.float32)
-    waveform = np.concatenate([margin, speech.waveform, margin])
-    labels, phones = step_classes(speech.phones, voice.synthesizer, len(waveform))
     return (np.round(waveform * 32767).astype(np.int16), labels, " ".join(phones)) if phones else None
 
 

@@ -15,7 +15,7 @@ import pytest
 from browsing import PATIENCE_MS, Open, Shown, find_chromium, launch, say
 from serving import Serving
 
-WAKEWORD = Path(__file__).parents[1] / "assets/hey_computer"
+WAKEWORD = Path(__file__).parents[2] / "pretrained/hey_computer"
 TINY_TRAINING = (
     "pool.num_voices=3", "pool.num_validation_voices=2", "windows.num_positives=16", "windows.num_negatives=16",
     "validation_windows=2", "training.epochs=2", "training.rounds=1", "training.batch_size=16", "head.hidden=8",

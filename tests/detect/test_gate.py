@@ -16,7 +16,7 @@ from kws.frames import SAMPLE_RATE, WAV2VEC2_GEOMETRY
 from kws.model.incremental import IncrementalStream
 from kws.model.onnx_encoder import OnnxEncoder
 
-ASSET = Path(__file__).resolve().parents[1] / "assets" / "hey_computer"
+BUNDLED = Path(__file__).resolve().parents[2] / "pretrained/hey_computer"
 UNIT_FRAMES = 8
 UNIT_S = UNIT_FRAMES * WAV2VEC2_GEOMETRY.hop_s
 CHUNKS = [160, 1280, 4001, "random"]
@@ -179,7 +179,7 @@ def test_impossible_blocks_are_refused(tiny_wakeword, block_ms):
 def test_no_spoken_word_is_lost(snr_db):
     from kws.data.synth import draw_voice, speak
 
-    plain, gated = (kws.load(ASSET, gate=gate) for gate in (False, True))
+    plain, gated = (kws.load(BUNDLED, gate=gate) for gate in (False, True))
     rng, num_found, num_passed = np.random.default_rng(3), 0, 0
     for seed in range(8):
         word = speak("hey computer", draw_voice(rng, "train")).waveform

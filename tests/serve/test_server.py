@@ -35,7 +35,7 @@ from kws.serve.server import Server, run_server
 from kws.serve.settings import ProtocolError, ServeConfig, parse_address
 
 ROOT = Path(__file__).resolve().parents[2]
-HEY_COMPUTER = ROOT / "tests/assets/hey_computer"
+HEY_COMPUTER = ROOT / "pretrained/hey_computer"
 
 
 @pytest.fixture(scope="module")
