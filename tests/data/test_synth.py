@@ -257,6 +257,15 @@ def test_any_command_can_be_a_synthesiser(tmp_path, rng):
         command.say("[[h'eI]]", voice)
 
 
+def test_a_synthesiser_of_few_voices_is_drawn_as_often_as_one_of_many_or_less(espeak, rng):
+    command = CommandSynthesizer("say {text} {output}", name="tone")
+    split = split_of("tone", "default")
+    for power, share in ((0.0, 0.5), (0.5, 0.05), (1.0, 0.0)):
+        config = VoiceConfig(count_power=power)
+        voices = [draw_voice(rng, split, [espeak, command], config) for _ in range(300)]
+        assert np.mean([voice.synthesizer == "tone" for voice in voices]) == pytest.approx(share, abs=0.1)
+
+
 def test_a_bad_command_says_why():
     with pytest.raises(SynthesisError, match="must contain"):
         CommandSynthesizer("say {text}")

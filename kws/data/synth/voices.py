@@ -42,15 +42,18 @@ class VoiceConfig:
         pitch: fundamental frequency, within 0.5..2.
         pitch_range: liveliness of the intonation, above 0, up to 2.
         tract: vocal-tract length, within 0.8..1.25.
+        count_power: power of its number of voices in proportion to which a synthesiser is drawn: at 0 each is as likely as
+            the others, at 1 each voice. flite's three voices are recorded sounds, eSpeak's hundreds are computed.
 
     Raises:
-        ConfigError: a range that isn't two ordered numbers within the bounds.
+        ConfigError: a range that isn't two ordered numbers within the bounds, or an impossible power.
     """
 
     rate: tuple[float, ...] = (0.75, 1.35)
     pitch: tuple[float, ...] = (0.85, 1.3)
     pitch_range: tuple[float, ...] = (0.5, 1.6)
     tract: tuple[float, ...] = (0.87, 1.15)
+    count_power: float = 0.0
 
     def __post_init__(self) -> None:
         bounds = {"rate": (0.5, 2.0), "pitch": (0.5, 2.0), "pitch_range": (0.05, 2.0), "tract": (0.8, 1.25)}
@@ -58,6 +61,7 @@ class VoiceConfig:
             value = getattr(self, key)
             is_range = len(value) == 2 and low <= value[0] <= value[1] <= high
             check(is_range, key, value, f"two numbers, low and high, within {low}..{high}")
+        check(0 <= self.count_power <= 1, "count_power", self.count_power, "0 to 1")
 
 
 @lru_cache(maxsize=1)
@@ -105,8 +109,6 @@ def draw_voice(
 ) -> Voice:
     """Returns a random voice of `split`: synthesiser, name, and the factors the synthesiser honours.
 
-    A synthesiser is drawn in proportion to the square root of its number of voices.
-
     Args:
         rng: the only source of randomness.
         split: "train" or "validation"; a voice belongs to one of them for good.
@@ -118,7 +120,7 @@ def draw_voice(
     """
     candidates = available_synthesizers() if synthesizers is None else list(synthesizers)
     names = [[name for name in one.voices() if split_of(one.name, name) == split] for one in candidates]
-    weights = np.sqrt([len(group) for group in names])
+    weights = np.array([len(group) ** config.count_power if group else 0.0 for group in names])
     if not weights.sum():
         raise SynthesisError(f"no voice for the split {split!r} among {[one.name for one in candidates]}; {REMEDY}")
     index = int(rng.choice(len(candidates), p=weights / weights.sum()))
