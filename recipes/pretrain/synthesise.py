@@ -17,14 +17,12 @@ import numpy as np
 from prepare import REDUCED, write_cache
 
 from kws.data.alignment import PHONES, STEP, class_of, words_of
-from kws.data.synth import Segment, Voice, VoiceConfig, draw_voice, speak
+from kws.data.synth import Segment, Voice, draw_voice, speak
 from kws.data.synth.arpabet import from_espeak
 from kws.errors import SynthesisError
 from kws.frames import SAMPLE_RATE
 
 TRANSCRIPTS = ("librispeech-mini/train.jsonl", "speechocean762/train.jsonl", "kathleen/train.jsonl")
-VOICES = VoiceConfig(count_power=0.5)
-"""Speech for an encoder needs many voices more than natural ones."""
 MARGIN_S = 0.15
 """Silence before and after each utterance: synthesis is trimmed to the word, speech in the world is not."""
 
@@ -39,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     words, sentences = dictionary_words(), training_sentences(arguments.data)
-    requests = [(draw_text(rng, words, sentences), draw_voice(rng, config=VOICES)) for _ in range(arguments.count)]
+    requests = [(draw_text(rng, words, sentences), draw_voice(rng)) for _ in range(arguments.count)]
     with multiprocessing.Pool(arguments.workers) as pool:
         results = pool.map(_speak, requests, chunksize=32)
     rows = [{"text": text, "speaker": f"{voice.synthesizer}-{voice.name}"} for text, voice in requests]

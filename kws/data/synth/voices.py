@@ -42,8 +42,8 @@ class VoiceConfig:
         pitch: fundamental frequency, within 0.5..2.
         pitch_range: liveliness of the intonation, above 0, up to 2.
         tract: vocal-tract length, within 0.8..1.25.
-        count_power: power of its number of voices in proportion to which a synthesiser is drawn: at 0 each is as likely as
-            the others, at 1 each voice. flite's three voices are recorded sounds, eSpeak's hundreds are computed.
+        count_power: a synthesiser is drawn in proportion to this power of its number of voices: at 0 each is as likely as
+            the others, at 1 each voice.
 
     Raises:
         ConfigError: a range that isn't two ordered numbers within the bounds, or an impossible power.
@@ -53,7 +53,7 @@ class VoiceConfig:
     pitch: tuple[float, ...] = (0.85, 1.3)
     pitch_range: tuple[float, ...] = (0.5, 1.6)
     tract: tuple[float, ...] = (0.87, 1.15)
-    count_power: float = 0.0
+    count_power: float = 0.5
 
     def __post_init__(self) -> None:
         bounds = {"rate": (0.5, 2.0), "pitch": (0.5, 2.0), "pitch_range": (0.05, 2.0), "tract": (0.8, 1.25)}
