@@ -42,8 +42,8 @@ class VoiceConfig:
         pitch: fundamental frequency, within 0.5..2.
         pitch_range: liveliness of the intonation, above 0, up to 2.
         tract: vocal-tract length, within 0.8..1.25.
-        count_power: a synthesiser is drawn in proportion to this power of its number of voices: at 0 each is as likely as
-            the others, at 1 each voice.
+        count_power: a synthesiser is drawn in proportion to this power of its number of voices: at 0 each is as likely
+            as the others, at 1 each voice.
 
     Raises:
         ConfigError: a range that isn't two ordered numbers within the bounds, or an impossible power.
