@@ -112,7 +112,7 @@ Made with `kws` on {details["created"]}, seed {details["seed"]}, encoder `{wakew
 {made_from}
 
 ## Measured
-On {details["metrics"]["measured_on"]}, at the threshold {wakeword.keywords[0].trigger.threshold:g}:
+On {details["metrics"]["measured_on"]}, at the threshold {details["metrics"]["at_threshold"]["threshold"]:g}:
 {measured}.
 
 These are not figures for real people in a real room unless such recordings were given: measure with `kws evaluate`.
