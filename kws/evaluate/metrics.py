@@ -169,29 +169,6 @@ def smoothed_scores(scores: np.ndarray, trigger: TriggerConfig) -> np.ndarray:
     return smooth(np.pad(scores, (trigger.smoothing_frames - 1, 0)), trigger.smoothing_frames)
 
 
-def calibrating_shift(
-    negatives: Sequence[np.ndarray], trigger: TriggerConfig, hop_s: float, false_alarms_per_hour: float
-) -> float:
-    """Returns what to add to the logits so that `trigger.threshold` meets `false_alarms_per_hour` on `negatives`.
-
-    Smoothing averages scores, not logits, so the shift is searched for with the trigger in place.
-
-    Args:
-        negatives: (num_frames,) logits of continuous audio that never holds the keyword.
-    """
-    hours = sum(len(logits) for logits in negatives) * hop_s / 3600
-    allowed = int(false_alarms_per_hour * hours)
-
-    def num_alarms(shift: float) -> int:
-        return sum(count_firings(expit(logits + shift), trigger, hop_s) for logits in negatives)
-
-    low, high = -40.0, 40.0
-    while high - low > 0.01:
-        middle = (low + high) / 2
-        low, high = (middle, high) if num_alarms(middle) <= allowed else (low, middle)
-    return low
-
-
 def _firings(smoothed: np.ndarray, trigger: TriggerConfig, hop_s: float) -> int:
     if not len(smoothed) or smoothed.max() < trigger.threshold:
         return 0

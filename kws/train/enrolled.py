@@ -10,27 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from kws.config import to_dict
 from kws.data.pool import Take
 from kws.data.synth.timbre import Timbres
-from kws.detect.trigger import smooth
 from kws.evaluate.metrics import count_firings, poisson_interval
 from kws.model.artefact import Keyword, WakeWord
 from kws.model.encoder import Encoder
 from kws.model.head import Head
-from kws.model.settings import TriggerConfig
-from kws.train.calibration import head_logits
+from kws.train.calibration import head_logits, smoothed_logits, tail_level, threshold_logit
 from kws.train.head_training import FrameSet
 from kws.train.losses import NEGATIVE
 from kws.train.result import make_wakeword, synthesis_licences, versions
 from kws.train.wakeword import WakeWordConfig
 
-PEAK_S = 1.0
-"""Held-out audio is cut into pieces of this length, in seconds; the highest score of each is a peak."""
-TAIL_SHARE = 0.3
-"""Share of the peaks, the highest, to which the tail is fitted."""
 MAX_MISSED_SHARE = 0.1
 """Share of its own training windows that a threshold may miss at most, whatever the false alarms."""
 MISSES_NOT_MEASURED = "misses: every recording was learned from, none was held out"
@@ -73,9 +67,8 @@ def calibrate_enrolled(
 ) -> dict[str, Any]:
     """Shifts the bias of `head` in place so that the trigger's threshold suits, and returns what was measured.
 
-    A minute or two can't show a rate an hour: the tail of the peaks is carried on as an exponential to the one that
-    `settings` ask for, of either kind of audio by itself: the stricter counts. The threshold stays where the head's own
-    training windows still fire.
+    The rate is that of `tail_level`, of either kind of audio by itself: the stricter counts. The threshold stays where
+    the head's own training windows still fire.
 
     Args:
         head: trained.
@@ -83,16 +76,15 @@ def calibrate_enrolled(
         quiet: what nothing may fire on.
         settings: the rate aimed at, and the trigger.
         hop_s: seconds between two frames.
-
-    Source: peaks over a threshold, Pickands 1975, with the exponential tail of Gumbel's domain.
     """
     trigger = settings.trigger
     positives = data.frames[data.end_frames != NEGATIVE]
-    peaks = np.array([_smoothed(logits, trigger).max() for logits in head_logits(head, positives)])
+    peaks = np.array([smoothed_logits(logits, trigger).max() for logits in head_logits(head, positives)])
     kinds = [head_logits(head, frames) for frames in quiet.kinds]
-    tail = max(_tail_level([_smoothed(logits, trigger) for logits in others], settings, hop_s) for others in kinds)
+    traces = [[smoothed_logits(logits, trigger) for logits in others] for others in kinds]
+    tail = max(tail_level(others, settings.false_alarms_per_hour, hop_s) for others in traces)
     own = float(np.quantile(peaks, MAX_MISSED_SHARE))
-    shift = float(logit(np.clip(trigger.threshold, 1e-6, 1 - 1e-6))) - min(tail, own)
+    shift = threshold_logit(trigger) - min(tail, own)
     with torch.no_grad():
         head.output.bias.add_(shift)
     others = [logits for kind in kinds for logits in kind]
@@ -107,7 +99,7 @@ def calibrate_enrolled(
         "target_false_alarms_per_hour": settings.false_alarms_per_hour,
         "is_target_in_reach": tail <= own,
         "training_windows_with_the_phrase": len(peaks),
-        "training_windows_missed": int(np.sum(peaks + shift < logit(trigger.threshold))),
+        "training_windows_missed": int(np.sum(peaks + shift < threshold_logit(trigger))),
         "not_measured": [MISSES_NOT_MEASURED, *([SPEECH_NOT_MEASURED] if quiet.people is None else [])],
     }
 
@@ -170,19 +162,3 @@ Measure with `kws evaluate`; improve with `kws train PHRASE --from` this folder.
 ## Data licences
 {licences}
 """
-
-
-def _tail_level(traces: list[np.ndarray], settings: WakeWordConfig, hop_s: float) -> float:
-    """Returns the level that the peaks of `traces` exceed as often as `settings` allow false alarms."""
-    size = max(1, round(PEAK_S / hop_s))
-    peaks = np.array([trace[first : first + size].max() for trace in traces for first in range(0, len(trace), size)])
-    start = float(np.quantile(peaks, 1 - TAIL_SHARE))
-    scale = float(np.mean(peaks[peaks > start] - start)) if np.any(peaks > start) else 0.0
-    peaks_per_hour = TAIL_SHARE * 3600 / PEAK_S
-    return start + scale * float(np.log(max(1.0, peaks_per_hour / settings.false_alarms_per_hour)))
-
-
-def _smoothed(logits: np.ndarray, trigger: TriggerConfig) -> np.ndarray:
-    """Returns `logits` averaged as the loss averages them, close to what the trigger makes of their scores."""
-    padded = np.pad(logits, (trigger.smoothing_frames - 1, 0), mode="edge")
-    return smooth(padded, trigger.smoothing_frames)

@@ -5,7 +5,6 @@ import pytest
 
 from kws.evaluate.metrics import (
     OperatingPoint,
-    calibrating_shift,
     count_firings,
     det_curve,
     point_at,
@@ -54,15 +53,3 @@ def test_intervals_against_published_values():
     assert poisson_interval(0, 1.0) == pytest.approx((0, 3.689), abs=1e-3)
     assert poisson_interval(5, 2.0) == pytest.approx((1.623 / 2, 11.668 / 2), abs=1e-3)
     assert poisson_interval(3, 0.0) == (0.0, float("inf"))
-
-
-def test_calibration_meets_the_rate_exactly():
-    rng = np.random.default_rng(0)
-    negatives = [rng.normal(-3, 2, 45_000) for _ in range(4)]  # an hour
-    trigger = TriggerConfig(threshold=0.5, smoothing_frames=3)
-    shift = calibrating_shift(negatives, trigger, HOP_S, false_alarms_per_hour=5)
-
-    def alarms(offset):
-        return sum(count_firings(1 / (1 + np.exp(-(logits + offset))), trigger, HOP_S) for logits in negatives)
-
-    assert alarms(shift) <= 5 < alarms(shift + 0.1)
