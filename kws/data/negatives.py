@@ -11,9 +11,8 @@ from itertools import islice, permutations
 
 import numpy as np
 
-from kws.data.phones import BOUNDARY, VOWELS, from_arpabet, pronounce
-from kws.data.synth.arpabet import from_espeak_input
-from kws.data.synth.speech import is_phone_input
+from kws.data.accents import exchanges
+from kws.data.phones import BOUNDARY, CONSONANTS, VOWELS, from_arpabet, phones_of
 from kws.data.text import normalize, random_word, vocabulary
 from kws.errors import ConfigError
 
@@ -26,6 +25,8 @@ _SIMILAR = {
     **{"OW": "UW AO", "OY": "AY OW", "UH": "UW AH", "UW": "UH OW IY"},
 }
 """Phones apart by one feature: voicing, place or manner; height or backness."""
+_NUM_UNLIKE = 3
+"""Phones further apart that are put in the place of each as well."""
 _INSERTABLE = ("S", "L", "R", "T", "N", "K", "M", "D")
 _MIN_PART_PHONES = 2
 _MAX_REORDERINGS = 24
@@ -54,7 +55,7 @@ def partial_phrases(phrase: str) -> list[str]:
         ConfigError: a phrase without words.
         SynthesisError: no eSpeak library.
     """
-    phones = _phones(phrase)
+    phones = phones_of(phrase)
     cuts = range(_MIN_PART_PHONES, len(phones) - _MIN_PART_PHONES + 1)
     parts = [phones[:cut] for cut in cuts] + [phones[cut:] for cut in cuts]
     pieces = [from_arpabet(_trim(part)) for part in parts if _is_pronounceable(part)]
@@ -84,8 +85,8 @@ def swapped_phrases(phrase: str, rng: np.random.Generator, num_replacements: int
 def near_misses(phrase: str, rng: np.random.Generator, num_edits: int = 24, num_words: int = 8) -> list[str]:
     """Returns phone inputs one phone away from `phrase`, and texts with one of its words replaced by a close one.
 
-    Changes that people make when they do say the phrase are left out: a lost schwa, h or final t, an r lost after a
-    vowel, a nasal assimilated ("conputer").
+    Changes that people make when they do say the phrase are left out: what other accents exchange
+    (`kws.data.accents`), a lost schwa, h, y or final t, an r lost after a vowel, a nasal assimilated ("conputer").
 
     Args:
         phrase: the wake phrase.
@@ -98,7 +99,7 @@ def near_misses(phrase: str, rng: np.random.Generator, num_edits: int = 24, num_
         SynthesisError: no eSpeak library.
     """
     words = _words(phrase)
-    edited = _distinct((from_arpabet(_trim(phones)) for phones in _edits(_phones(phrase), rng)), phrase)
+    edited = _distinct((from_arpabet(_trim(phones)) for phones in _edits(phones_of(phrase), rng)), phrase)
     chosen = [edited[index] for index in rng.permutation(len(edited))[:num_edits]]
     close = []
     for index, word in enumerate(words):
@@ -113,7 +114,7 @@ def sounds_like(text: str, phrase: str) -> bool:
     Raises:
         SynthesisError: no eSpeak library.
     """
-    whole, part = _sound_key(_phones(text)), _sound_key(_phones(phrase))
+    whole, part = _sound_key(phones_of(text)), _sound_key(phones_of(phrase))
     return any(whole[start : start + len(part)] == part for start in range(len(whole) - len(part) + 1))
 
 
@@ -122,12 +123,6 @@ def _words(phrase: str) -> list[str]:
     if not words:
         raise ConfigError(f"the phrase {phrase!r} has no words; write it as it is spoken, such as 'hey computer'")
     return words
-
-
-def _phones(text: str) -> list[str]:
-    """Returns the stressed ARPAbet phones of `text`, "|" between words."""
-    spoken = from_espeak_input(text) if is_phone_input(text) else pronounce(normalize(text), stress=True)
-    return [phone for word in spoken for phone in (BOUNDARY, *word)][1:]
 
 
 def _sound_key(phones: Sequence[str]) -> list[str]:
@@ -151,12 +146,22 @@ def _edits(phones: Sequence[str], rng: np.random.Generator) -> list[list[str]]:
         before = list(phones[:index])
         after = list(phones[index + 1 :])
         if phone != BOUNDARY and not _is_weak(phone):
-            others = [other for other in _SIMILAR[bare].split() if not _is_assimilated(bare, other, after)]
+            others = [other for other in _others(bare, rng) if not _is_assimilated(bare, other, after)]
             results += [[*before, other + digit * (other in VOWELS), *after] for other in others]
             if not _is_often_dropped(phones, index):
                 results.append(before + after)
         results.append([*before, str(rng.choice(_INSERTABLE)), *phones[index:]])
     return [edited for edited in results if _is_pronounceable(edited)]
+
+
+def _others(bare: str, rng: np.random.Generator) -> list[str]:
+    """Returns phones that make another word: consonants of another place or manner, and a few unlike phones."""
+    passing = [phone for change in exchanges(bare) for phone in change]
+    similar = [phone for phone in _SIMILAR[bare].split() if phone not in passing]
+    kind = VOWELS if bare in VOWELS else CONSONANTS
+    unlike = [phone for phone in kind if phone not in (bare, *passing, *_SIMILAR[bare].split())]
+    drawn = [unlike[index] for index in rng.permutation(len(unlike))[:_NUM_UNLIKE]]
+    return drawn if kind is VOWELS else similar + drawn
 
 
 def _is_weak(phone: str) -> bool:
@@ -167,7 +172,7 @@ def _is_often_dropped(phones: Sequence[str], index: int) -> bool:
     phone = phones[index]
     follows_vowel = index > 0 and phones[index - 1].rstrip("012") in VOWELS
     is_word_final = index + 1 == len(phones) or phones[index + 1] == BOUNDARY
-    return phone == "HH" or (phone == "R" and follows_vowel) or (phone in ("T", "D") and is_word_final)
+    return phone in ("HH", "Y") or (phone == "R" and follows_vowel) or (phone in ("T", "D") and is_word_final)
 
 
 def _is_assimilated(phone: str, other: str, after: Sequence[str]) -> bool:
@@ -193,7 +198,7 @@ def _distinct(texts: Iterable[str], phrase: str) -> list[str]:
 @lru_cache(maxsize=64)
 def _close_words(word: str) -> tuple[str, ...]:
     """Returns the vocabulary's words within a relative phone edit distance of `word`, nearest first, no homophones."""
-    target = _sound_key(_phones(word))
+    target = _sound_key(phones_of(word))
     scored = []
     for other, key in _vocabulary_sounds():
         distance = _edit_distance(target, list(key)) / max(len(target), len(key))
@@ -204,7 +209,7 @@ def _close_words(word: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def _vocabulary_sounds() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple((word, tuple(_sound_key(_phones(word)))) for word in vocabulary())
+    return tuple((word, tuple(_sound_key(phones_of(word)))) for word in vocabulary())
 
 
 def _edit_distance(first: Sequence[str], second: Sequence[str]) -> float:

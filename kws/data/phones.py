@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from kws.data.synth.arpabet import ARPABET, CONSONANTS, VOWELS, from_espeak, to_espeak
+from kws.data.synth.arpabet import ARPABET, CONSONANTS, VOWELS, from_espeak, from_espeak_input, to_espeak
 from kws.data.synth.espeak_library import load_espeak
+from kws.data.synth.speech import is_phone_input
+from kws.data.text import normalize
 
-__all__ = ["ARPABET", "CONSONANTS", "VOWELS", "from_arpabet", "phonemize", "pronounce", "to_arpabet"]
+__all__ = ["ARPABET", "CONSONANTS", "VOWELS", "from_arpabet", "phonemize", "phones_of", "pronounce", "to_arpabet"]
 
 _LANGUAGE = "en-us"
 BOUNDARY = "|"
@@ -41,6 +43,16 @@ def pronounce(text: str, stress: bool = False) -> list[list[str]]:
         SynthesisError: no eSpeak library, or a foreign phoneme.
     """
     return [to_arpabet(word, stress) for word in text.split()]
+
+
+def phones_of(text: str) -> list[str]:
+    """Returns the ARPAbet phones of plain `text` or phone input, vowels with their stress, "|" between words.
+
+    Raises:
+        SynthesisError: no eSpeak library, or a foreign phoneme.
+    """
+    spoken = from_espeak_input(text) if is_phone_input(text) else pronounce(normalize(text), stress=True)
+    return [phone for word in spoken for phone in (BOUNDARY, *word)][1:]
 
 
 def from_arpabet(phones: Sequence[str]) -> str:

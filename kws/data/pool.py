@@ -9,6 +9,7 @@ import numpy as np
 
 from kws.audio.quality import measure_speech
 from kws.config import check
+from kws.data.accents import accented
 from kws.data.negatives import near_misses, partial_phrases, swapped_phrases, word_parts
 from kws.data.synth import Speech, Split, Synthesizer, Voice, VoiceConfig, draw_voice, speak
 from kws.data.synth.speech import RATE_RANGE
@@ -36,6 +37,7 @@ class PoolConfig:
         num_voices: voices drawn for training.
         num_validation_voices: voices drawn, from those kept out of training, for validation.
         phrases: times each voice says the phrase.
+        accented: share of these that are of another accent than the voice's (`kws.data.accents`).
         confusables: near misses, parts and swaps of the phrase that each voice says.
         word_parts: parts of a phrase of several words, in whole words ("hey"), that each voice says besides.
         sentences: other utterances of each voice.
@@ -46,6 +48,7 @@ class PoolConfig:
     num_voices: int = 500
     num_validation_voices: int = 60
     phrases: int = 2
+    accented: float = 0.4
     confusables: int = 3
     word_parts: int = 2
     sentences: int = 3
@@ -57,7 +60,8 @@ class PoolConfig:
             check(1 <= getattr(self, name) <= 100_000, f"pool.{name}", getattr(self, name), "1 to 100000")
         for name in ("confusables", "word_parts"):
             check(0 <= getattr(self, name) <= 100, f"pool.{name}", getattr(self, name), "0 to 100")
-        check(0 <= self.timbre_share <= 1, "pool.timbre_share", self.timbre_share, "0 to 1")
+        for name in ("accented", "timbre_share"):
+            check(0 <= getattr(self, name) <= 1, f"pool.{name}", getattr(self, name), "0 to 1")
         strength = self.timbre_strength
         is_range = len(strength) == 2 and 0 <= strength[0] <= strength[1] <= 2
         check(is_range, "pool.timbre_strength", strength, "two numbers, low and high, within 0..2")
@@ -166,15 +170,19 @@ def _speak(
     parts = draw_texts(parts, config.word_parts, rng)
     sentences = [random_sentence(rng, 1, 10, avoid=phrase) for _ in range(config.sentences)]
     return Speaker(
-        [speak_phrase(phrase, voice, rng, say) for _ in range(config.phrases)],
+        [speak_phrase(phrase, voice, rng, say, config.accented) for _ in range(config.phrases)],
         [say(text, voice).waveform for text in chosen],
         [say(sentence, voice).waveform for sentence in sentences],
         [Take(speech.waveform, speech.duration_s) for speech in (say(part, voice) for part in parts)],
     )
 
 
-def speak_phrase(phrase: str, voice: Voice, rng: np.random.Generator, say: Say = speak) -> Take:
+def speak_phrase(
+    phrase: str, voice: Voice, rng: np.random.Generator, say: Say = speak, accented_share: float = 0.0
+) -> Take:
     """Returns `phrase` spoken by `voice` at a drawn tempo and intonation, now and then running into a sentence.
+
+    `accented_share` of the takes are of another accent than the voice's own, and stand alone.
 
     Raises:
         SynthesisError: it can't be spoken.
@@ -182,6 +190,9 @@ def speak_phrase(phrase: str, voice: Voice, rng: np.random.Generator, say: Say =
     text = normalize(phrase)
     low, high = RATE_RANGE
     voice = replace(voice, rate=float(np.clip(voice.rate * rng.uniform(0.9, 1.1), low, high)))
+    if rng.random() < accented_share:
+        speech = say(accented(phrase, rng), voice)
+        return Take(speech.waveform, speech.duration_s)
     if rng.random() < RUNNING_SHARE:
         speech = say(f"{text} {random_sentence(rng, 2, 6, avoid=phrase)}", voice)
         num_words = len(text.split())

@@ -5,7 +5,7 @@ import pytest
 
 from kws.data.pool import PoolConfig, speak_phrase, speak_pool
 from kws.data.synth import Speech, Voice, VoiceConfig, draw_voice
-from kws.data.synth.speech import Segment
+from kws.data.synth.speech import Segment, is_phone_input
 from kws.errors import SynthesisError
 from kws.frames import SAMPLE_RATE
 
@@ -31,6 +31,19 @@ def test_a_sentence_may_run_on_after_the_phrase():
     takes = [speak_phrase("hey computer", draw_voice(rng), rng) for _ in range(30)]
     running = [take for take in takes if len(take.waveform) / SAMPLE_RATE > take.end_s + 0.3]
     assert 3 < len(running) < 20
+
+
+def test_a_share_of_the_takes_is_of_other_accents():
+    said = []
+
+    def say(text, voice):
+        said.append(text)
+        return Speech(np.ones(8000, np.float32), ())
+
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        speak_phrase("jarvis", draw_voice(rng), rng, say, accented_share=0.5)
+    assert 70 < sum(is_phone_input(text) for text in said) < 130
 
 
 def test_the_same_seed_draws_the_same_pool():

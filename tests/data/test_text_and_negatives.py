@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kws.data.accents import accented, exchanges
 from kws.data.negatives import near_misses, partial_phrases, sounds_like, swapped_phrases
-from kws.data.phones import from_arpabet, to_arpabet
+from kws.data.phones import from_arpabet, phones_of, to_arpabet
 from kws.data.synth import Voice
 from kws.data.text import contains_phrase, normalize, random_sentence, shares_neighbours, vocabulary
 from kws.errors import ConfigError
@@ -95,3 +96,33 @@ def test_a_phrase_without_words_is_refused(phrase, rng):
     for make in (partial_phrases, lambda text: swapped_phrases(text, rng), lambda text: near_misses(text, rng)):
         with pytest.raises(ConfigError, match="no words"):
             make(phrase)
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_accents_exchange_some_phones_and_can_be_spoken(espeak, rng, phrase):
+    plain = phones_of(phrase)
+    said = [accented(phrase, rng) for _ in range(40)]
+    assert len(set(said)) >= 5
+    for text in said:
+        assert len(plain) - plain.count("Y") <= len(phones_of(text)) <= len(plain)
+        assert espeak.say(text, Voice("espeak", "en-us")).duration_s > 0.1
+    changed = [phones_of(text) for text in said if len(phones_of(text)) == len(plain)]
+    shares = [np.mean([one != other for one, other in zip(phones, plain)]) for phones in changed]
+    assert 0.1 < np.mean(shares) < 0.6
+
+
+def test_voiced_stops_pass_for_those_without_breath(espeak, rng):
+    said = [phones_of(accented("computer", rng)) for _ in range(100)]
+    assert any({"G", "B", "D"} <= set(phones) for phones in said)
+    assert ["AE1"] in exchanges("AA1")
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_what_an_accent_exchanges_is_no_near_miss(espeak, rng, phrase):
+    plain = phones_of(phrase)
+    accents = {
+        from_arpabet([*plain[:index], *other, *plain[index + 1 :]])
+        for index, phone in enumerate(plain)
+        for other in exchanges(phone)
+    }
+    assert not accents & set(near_misses(phrase, rng, num_edits=1000))
