@@ -12,7 +12,8 @@ from itertools import islice, permutations
 import numpy as np
 
 from kws.data.accents import exchanges
-from kws.data.phones import BOUNDARY, CONSONANTS, VOWELS, from_arpabet, phones_of
+from kws.data.phone_search import fewest_edits
+from kws.data.phones import ARPABET, BOUNDARY, CONSONANTS, VOWELS, from_arpabet, phones_of
 from kws.data.text import normalize, random_word, vocabulary
 from kws.errors import ConfigError
 
@@ -27,6 +28,11 @@ _SIMILAR = {
 """Phones apart by one feature: voicing, place or manner; height or backness."""
 _NUM_UNLIKE = 3
 """Phones further apart that are put in the place of each as well."""
+_CLASSES = ("P B", "T D TH DH", "K G", "S Z", "F V W", "CH JH SH ZH", "N NG", " ".join(VOWELS))
+"""Phones that count as the same when words are compared with a phrase; all others stand for themselves."""
+_CLASS_OF = {phone: index for index, group in enumerate(_CLASSES) for phone in group.split()}
+_NUM_PAIRS = 20_000
+"""Pairs of words among which those that are close to a phrase are looked for."""
 _INSERTABLE = ("S", "L", "R", "T", "N", "K", "M", "D")
 _MIN_PART_PHONES = 2
 _MAX_REORDERINGS = 24
@@ -108,6 +114,32 @@ def near_misses(phrase: str, rng: np.random.Generator, num_edits: int = 24, num_
     return chosen + _distinct(close, phrase)
 
 
+def close_speech(phrase: str, rng: np.random.Generator, num_texts: int = 40) -> list[str]:
+    """Returns words and pairs of words in which a stretch of sounds comes closest to `phrase`, such as "garden is".
+
+    What differs from it by no more than an accent is left out.
+
+    Args:
+        phrase: the wake phrase.
+        rng: the only source of randomness.
+        num_texts: at most so many, closest first.
+
+    Raises:
+        ConfigError: a phrase without words.
+        SynthesisError: no eSpeak library.
+    """
+    target = _classes(phones_of(" ".join(_words(phrase))))
+    words = [(word, _classes(sounds)) for word, sounds in _vocabulary_sounds()]
+    alone = [fewest_edits(classes, target) for _, classes in words]
+    scored = [(edits, rng.random(), word) for edits, (word, _) in zip(alone, words)]
+    for first, second in rng.integers(len(words), size=(_NUM_PAIRS, 2)):
+        edits = fewest_edits(words[first][1] + words[second][1], target)
+        if edits < min(alone[first], alone[second]):
+            scored.append((edits, rng.random(), f"{words[first][0]} {words[second][0]}"))
+    close = [text for edits, _, text in sorted(scored) if edits]
+    return _distinct(close[: 2 * num_texts], phrase)[:num_texts]
+
+
 def sounds_like(text: str, phrase: str) -> bool:
     """Returns whether the sounds of `phrase` occur in `text` (plain or phone input), homophones and accents merged.
 
@@ -137,6 +169,12 @@ def _sound_key(phones: Sequence[str]) -> list[str]:
         if not key or key[-1] != merged:
             key.append(merged)
     return key
+
+
+def _classes(sounds: Iterable[str]) -> list[int]:
+    """Returns a number for each of `sounds`, the same for those that accents exchange."""
+    bare = [sound.rstrip("012") for sound in sounds if sound != BOUNDARY]
+    return [_CLASS_OF.get(phone, len(_CLASSES) + ARPABET.index(phone)) for phone in bare]
 
 
 def _edits(phones: Sequence[str], rng: np.random.Generator) -> list[list[str]]:

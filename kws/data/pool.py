@@ -10,7 +10,7 @@ import numpy as np
 from kws.audio.quality import measure_speech
 from kws.config import check
 from kws.data.accents import accented
-from kws.data.negatives import near_misses, partial_phrases, swapped_phrases, word_parts
+from kws.data.negatives import close_speech, near_misses, partial_phrases, swapped_phrases, word_parts
 from kws.data.synth import Speech, Split, Synthesizer, Voice, VoiceConfig, draw_voice, speak
 from kws.data.synth.speech import RATE_RANGE
 from kws.data.synth.timbre import Timbres, move
@@ -203,8 +203,8 @@ def speak_phrase(
 
 
 def confusable_texts(phrase: str, rng: np.random.Generator) -> list[str]:
-    """Returns what must not fire: parts of the phrase, its words swapped, and phones or words changed by a little."""
-    texts = partial_phrases(phrase) * 3 + near_misses(phrase, rng)
+    """Returns what must not fire: parts of the phrase, near misses, other words that come close, its words swapped."""
+    texts = partial_phrases(phrase) * 3 + near_misses(phrase, rng) + close_speech(phrase, rng)
     if len(normalize(phrase).split()) > 1:
         texts += swapped_phrases(phrase, rng) * 2
     return texts

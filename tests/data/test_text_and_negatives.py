@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kws.data.accents import accented, exchanges
-from kws.data.negatives import near_misses, partial_phrases, sounds_like, swapped_phrases
+from kws.data.negatives import close_speech, near_misses, partial_phrases, sounds_like, swapped_phrases
 from kws.data.phones import from_arpabet, phones_of, to_arpabet
 from kws.data.synth import Voice
 from kws.data.text import contains_phrase, normalize, random_sentence, shares_neighbours, vocabulary
@@ -46,6 +46,7 @@ def test_contains_phrase_counts_whole_words():
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_negatives_never_sound_like_the_phrase_and_can_be_spoken(espeak, rng, phrase):
     groups = [partial_phrases(phrase), swapped_phrases(phrase, rng), near_misses(phrase, rng)]
+    groups.append(close_speech(phrase, rng, num_texts=10))
     assert all(groups)
     for text in (text for group in groups for text in group):
         assert not sounds_like(text, phrase), text
@@ -126,3 +127,15 @@ def test_what_an_accent_exchanges_is_no_near_miss(espeak, rng, phrase):
         for other in exchanges(phone)
     }
     assert not accents & set(near_misses(phrase, rng, num_edits=1000))
+
+
+def test_close_speech_is_words_of_the_vocabulary_nearer_than_most(espeak):
+    first, second = (close_speech("jarvis", np.random.default_rng(4)) for _ in range(2))
+    assert first == second
+    assert len(first) == len(set(first)) == 40
+    assert all(word in vocabulary() for text in first for word in text.split())
+    assert any(len(text.split()) == 2 for text in first)
+    initials = [phones_of(word)[0] for text in first for word in text.split()]
+    share = np.mean([initial in ("JH", "CH", "SH") for initial in initials])
+    usual = np.mean([phones_of(word)[0] in ("JH", "CH", "SH") for word in vocabulary()])
+    assert share > 2 * usual
