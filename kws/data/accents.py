@@ -19,9 +19,12 @@ _EXCHANGED = {
 TH and DH, V for W, and vowels for their neighbours."""
 _BREATHED = ("P", "T", "K")
 """Who speaks one of these stops without breath does so with all."""
-_DROPPED = "Y"
 _UNBREATHED_SHARE = 0.5
+"""Share of the accents that have no breath in them."""
 _EXCHANGED_SHARE = 0.3
+"""Share of the other phones that are exchanged."""
+_DROPPED = "Y"
+"""May be lost altogether."""
 
 
 def accented(phrase: str, rng: np.random.Generator) -> str:
