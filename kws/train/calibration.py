@@ -71,8 +71,7 @@ def calibrate(
     """
     positives = head_logits(head, held_out.positives.frames)
     negatives = head_logits(head, held_out.negatives.frames)
-    traces = [smoothed_logits(logits, trigger) for logits in negatives]
-    shift = threshold_logit(trigger) - tail_level(traces, false_alarms_per_hour, hop_s)
+    shift = threshold_logit(trigger) - tail_level(negatives, trigger, false_alarms_per_hour, hop_s)
     with torch.no_grad():
         head.output.bias.add_(shift)
     positive_scores = [expit(logits + shift) for logits in positives]
@@ -86,20 +85,24 @@ def calibrate(
     return Calibrated(trigger.threshold, at_threshold, points, drawn, false_alarms_per_hour)
 
 
-def tail_level(traces: Sequence[np.ndarray], false_alarms_per_hour: float, hop_s: float) -> float:
-    """Returns the logit that the peaks of `traces` would exceed so often if their loud end were an exponential.
+def tail_level(
+    traces: Sequence[np.ndarray], trigger: TriggerConfig, false_alarms_per_hour: float, hop_s: float
+) -> float:
+    """Returns the logit that peaks of smoothed `traces` would exceed so often if their loud end were an exponential.
 
     Minutes can't show a rate an hour: the three tenths of the peaks that are highest say how the rest goes on.
 
     Args:
-        traces: (num_frames,) smoothed logits of continuous audio without the phrase.
+        traces: (num_frames,) logits of continuous audio without the phrase.
+        trigger: smooths them.
         false_alarms_per_hour: how often.
         hop_s: seconds between two frames.
 
     Source: peaks over a threshold, Pickands 1975, with the exponential tail of Gumbel's domain.
     """
     size = max(1, round(PEAK_S / hop_s))
-    peaks = np.array([trace[first : first + size].max() for trace in traces for first in range(0, len(trace), size)])
+    smoothed = [smoothed_logits(trace, trigger) for trace in traces]
+    peaks = np.array([trace[first : first + size].max() for trace in smoothed for first in range(0, len(trace), size)])
     start = float(np.quantile(peaks, 1 - TAIL_SHARE))
     scale = float(np.mean(peaks[peaks > start] - start)) if np.any(peaks > start) else 0.0
     peaks_per_hour = TAIL_SHARE * 3600 / PEAK_S

@@ -81,8 +81,7 @@ def calibrate_enrolled(
     positives = data.frames[data.end_frames != NEGATIVE]
     peaks = np.array([smoothed_logits(logits, trigger).max() for logits in head_logits(head, positives)])
     kinds = [head_logits(head, frames) for frames in quiet.kinds]
-    traces = [[smoothed_logits(logits, trigger) for logits in others] for others in kinds]
-    tail = max(tail_level(others, settings.false_alarms_per_hour, hop_s) for others in traces)
+    tail = max(tail_level(others, trigger, settings.false_alarms_per_hour, hop_s) for others in kinds)
     own = float(np.quantile(peaks, MAX_MISSED_SHARE))
     shift = threshold_logit(trigger) - min(tail, own)
     with torch.no_grad():

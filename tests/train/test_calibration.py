@@ -8,7 +8,7 @@ import torch
 
 from kws.model.head import Head
 from kws.model.settings import HeadConfig, TriggerConfig
-from kws.train.calibration import HeldOut, calibrate, smoothed_logits, tail_level
+from kws.train.calibration import HeldOut, calibrate, tail_level
 from kws.train.head_training import FrameSet
 from kws.train.losses import NEGATIVE
 
@@ -30,8 +30,7 @@ def exponential_traces(rng: np.random.Generator, num_traces: int) -> list[np.nda
 @pytest.mark.parametrize("rate", [3.0, 12.0, 48.0])
 def test_half_an_hour_says_what_more_audio_of_the_kind_would_exceed_so_often(rate):
     rng = np.random.default_rng(0)
-    smoothed = [smoothed_logits(trace, TRIGGER) for trace in exponential_traces(rng, 90)]
-    level = tail_level(smoothed, rate, HOP_S)
+    level = tail_level(exponential_traces(rng, 90), TRIGGER, rate, HOP_S)
     hours = 20.0
     num_above = int(np.sum(rng.exponential(2.0, round(hours * 3600)) > level))
     assert rate / 2 <= num_above / hours <= rate * 2
@@ -40,14 +39,13 @@ def test_half_an_hour_says_what_more_audio_of_the_kind_would_exceed_so_often(rat
 def test_the_level_hardly_moves_with_the_draw_of_the_audio():
     """Counted, two alarms in half an hour or three would be a step as wide as the exponential's scale."""
     levels = [
-        tail_level([smoothed_logits(trace, TRIGGER) for trace in exponential_traces(rng, 90)], 4.0, HOP_S)
-        for rng in map(np.random.default_rng, range(20))
+        tail_level(exponential_traces(rng, 90), TRIGGER, 4.0, HOP_S) for rng in map(np.random.default_rng, range(20))
     ]
     assert np.std(levels) < 0.8
 
 
 def test_silence_everywhere_has_a_level():
-    assert tail_level([np.full(1000, -7.0)], 48.0, HOP_S) == pytest.approx(-7.0)
+    assert tail_level([np.full(1000, -7.0)], TRIGGER, 48.0, HOP_S) == pytest.approx(-7.0)
 
 
 def test_calibration_moves_the_bias_to_the_level_and_measures_there():
