@@ -88,7 +88,7 @@ def swapped_phrases(phrase: str, rng: np.random.Generator, num_replacements: int
     return _distinct(pieces, phrase)
 
 
-def near_misses(phrase: str, rng: np.random.Generator, num_edits: int = 24, num_words: int = 8) -> list[str]:
+def near_misses(phrase: str, rng: np.random.Generator, num_edits: int = 24, num_words: int = 16) -> list[str]:
     """Returns phone inputs one phone away from `phrase`, and texts with one of its words replaced by a close one.
 
     Changes that people make when they do say the phrase are left out: what other accents exchange

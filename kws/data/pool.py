@@ -12,7 +12,7 @@ from kws.config import check
 from kws.data.accents import accented
 from kws.data.negatives import close_speech, near_misses, partial_phrases, swapped_phrases, word_parts
 from kws.data.synth import Speech, Split, Synthesizer, Voice, VoiceConfig, draw_voice, speak
-from kws.data.synth.speech import RATE_RANGE
+from kws.data.synth.speech import RATE_RANGE, is_phone_input
 from kws.data.synth.timbre import Timbres, move
 from kws.data.text import normalize, random_sentence
 from kws.errors import SynthesisError
@@ -39,7 +39,8 @@ class PoolConfig:
         phrases: times each voice says the phrase.
         accented: share of these that are of another accent than the voice's (`kws.data.accents`).
         confusables: near misses, parts and swaps of the phrase that each voice says.
-        word_parts: parts of a phrase of several words, in whole words ("hey"), that each voice says besides.
+        word_parts: parts of a phrase of several words, in whole words ("hey"), or other words close to a single one,
+            that each voice says besides, to stand where the phrase does.
         sentences: other utterances of each voice.
         timbre_share: share of the voices that are moved towards the timbre of a real person (`pretrained/timbres`).
         timbre_strength: least and most of the way that they are moved.
@@ -88,7 +89,7 @@ class Speaker:
         phrases: the phrase.
         confusables: what sounds like it.
         sentences: other things.
-        parts: some words of the phrase without the others.
+        parts: some words of the phrase without the others, or other words close to a single one.
     """
 
     phrases: list[Take]
@@ -125,7 +126,8 @@ def speak_pool(
         SynthesisError: no synthesiser, or the phrase can't be spoken.
         ConfigError: a phrase without words.
     """
-    confusables, parts = confusable_texts(phrase, rng), word_parts(phrase)
+    confusables = confusable_texts(phrase, rng)
+    parts = word_parts(phrase) or [text for text in confusables if not is_phone_input(text)]
     speakers: list[Speaker] = []
     num_failed = 0
     while len(speakers) < num_voices:

@@ -31,8 +31,8 @@ class WindowConfig:
         real_share: share of the speech in negatives that comes from the user's own recordings, where there are any.
         noise_only: share of the negatives without speech.
         confusable: share of the negatives with a near miss or a part of the phrase.
-        parts: share of the negatives, if no longer than positives, in which some words of a phrase of several stand
-            where positives have all of them.
+        parts: share of the negatives, if no longer than positives, in which some words of a phrase of several, or other
+            words close to a single one, stand where positives have the phrase.
     """
 
     duration_s: float = 3.2
@@ -44,7 +44,7 @@ class WindowConfig:
     real_share: float = 0.6
     noise_only: float = 0.08
     confusable: float = 0.15
-    parts: float = 0.3
+    parts: float = 0.2
 
     def __post_init__(self) -> None:
         check(1 <= self.duration_s <= 30, "windows.duration_s", self.duration_s, "1 to 30 seconds")

@@ -22,7 +22,9 @@ from rich.progress import track
 import kws
 from kws.audio.io import read_audio, write_audio
 from kws.data.manifest import Clip, read_clips
+from kws.data.negatives import near_misses
 from kws.data.synth import draw_voice, speak
+from kws.data.synth.speech import is_phone_input
 from kws.data.text import normalize
 from kws.detect.detector import Detector
 from kws.evaluate.latency import arrivals_s, measure_latency, word_end_s
@@ -46,6 +48,8 @@ RATES = (2.0, 1.0, 0.5)
 LATENCY_RATE = 0.5
 HALF = "last word alone"
 """Condition in which people say half of a phrase: all of it should be missed."""
+CLOSE = "close words"
+"""Condition in which kept-out voices say the words closest to a phrase instead: all of them should be missed."""
 ADULT_AGE = 13
 TEST_FOLD = 4
 NUM_SPOKEN, SPOKEN_SEED = 200, 1
@@ -124,7 +128,10 @@ def measure(runs: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str
     detector = load_all(runs, arguments)
     tests = {word: read_clips(arguments.data / f"wake-words/{word}/test.jsonl") for word in WORDS}
     speech = continuous_speech(arguments.data) | {f"recordings of {word}": clips for word, clips in tests.items()}
-    tests |= {phrase: spoken(phrase, arguments.out) for phrase in set(arguments.words) - set(WORDS)}
+    tests |= {
+        phrase: spoken([phrase], arguments.out / f"{slug(phrase)}-spoken")
+        for phrase in set(arguments.words) - set(WORDS)
+    }
     negatives = [score_negatives(detector, *item) for item in track(speech.items(), "speech without the words")]
     tested_in, rows = test_conditions(arguments.data, arguments.snr), []
     for word in arguments.words:
@@ -133,6 +140,8 @@ def measure(runs: Sequence[Run], arguments: argparse.Namespace) -> list[dict[str
         if last != word and last in tests:
             halves = score_conditions(detector, tests[last], tested_in)
             conditions |= {f"{HALF}, {name}": scores for name, scores in halves.items()}
+        close = spoken(close_texts(word), arguments.out / f"{slug(word)}-close")
+        conditions |= {CLOSE: score_positives(detector, close, tested_in[CLEAN], seed=0)}
         ends_s = [word_end_s(read_audio(clip.path)) for clip in tests[word]]
         others = [scores for scores in negatives if scores.name != f"recordings of {last}"]
         for run in runs:
@@ -216,12 +225,19 @@ def _cell(rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> s
     return f"{np.mean(means):.1%}{spread}"
 
 
-def spoken(phrase: str, out: Path) -> list[Clip]:
-    """Returns `phrase` as spoken by synthetic voices that are kept out of training."""
-    folder, rng = out / f"{slug(phrase)}-spoken", np.random.default_rng(SPOKEN_SEED)
+def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
+    """Returns `texts` in turn as spoken by synthetic voices that are kept out of training, written to `folder`."""
+    rng = np.random.default_rng(SPOKEN_SEED)
     for index in range(NUM_SPOKEN):
-        write_audio(folder / f"{index:03d}.wav", speak(phrase, draw_voice(rng, "validation")).waveform)
+        text = texts[index % len(texts)]
+        write_audio(folder / f"{index:03d}.wav", speak(text, draw_voice(rng, "validation")).waveform)
     return read_clips(folder)
+
+
+def close_texts(phrase: str) -> list[str]:
+    """Returns `phrase` with one of its words replaced by one that comes close, for each such word."""
+    texts = near_misses(phrase, np.random.default_rng(SPOKEN_SEED), num_edits=0)
+    return [text for text in texts if not is_phone_input(text)]
 
 
 def continuous_speech(data: Path) -> dict[str, list[Clip]]:

@@ -12,18 +12,19 @@ from kws.frames import SAMPLE_RATE
 SMALL = PoolConfig(phrases=3, confusables=2, sentences=2)
 
 
-@pytest.mark.parametrize(("phrase", "num_parts"), [("hey computer", 2), ("computer", 0)])
-def test_every_speaker_says_everything(phrase, num_parts):
-    """And each word of several alone."""
+@pytest.mark.parametrize("phrase", ["hey computer", "computer"])
+def test_every_speaker_says_everything(phrase):
+    """And each word of several alone, or what sounds like a single one."""
     speakers = speak_pool(phrase, 5, "train", SMALL, VoiceConfig(), np.random.default_rng(0))
     assert len(speakers) == 5
     for speaker in speakers:
         assert (len(speaker.phrases), len(speaker.confusables), len(speaker.sentences)) == (3, 2, 2)
-        assert len(speaker.parts) == num_parts
+        assert len(speaker.parts) == SMALL.word_parts
         for take in speaker.phrases:
             assert 0.3 < take.end_s < 2.0
             assert take.end_s <= len(take.waveform) / SAMPLE_RATE + 0.01
-        assert all(part.end_s < min(take.end_s for take in speaker.phrases) for part in speaker.parts)
+        if " " in phrase:
+            assert all(part.end_s < min(take.end_s for take in speaker.phrases) for part in speaker.parts)
 
 
 def test_a_sentence_may_run_on_after_the_phrase():
