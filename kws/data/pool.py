@@ -40,7 +40,7 @@ class PoolConfig:
         accented: share of these that are of another accent than the voice's (`kws.data.accents`).
         confusables: near misses, parts and swaps of the phrase that each voice says.
         word_parts: parts of a phrase of several words, in whole words ("hey"), or other words close to a single one,
-            that each voice says besides, to stand where the phrase does.
+            that each voice says to stand where the phrase does.
         sentences: other utterances of each voice.
         timbre_share: share of the voices that are moved towards the timbre of a real person (`pretrained/timbres`).
         timbre_strength: least and most of the way that they are moved.
@@ -89,13 +89,15 @@ class Speaker:
         phrases: the phrase.
         confusables: what sounds like it.
         sentences: other things.
-        parts: some words of the phrase without the others, or other words close to a single one.
+        parts: some words of the phrase without the others.
+        close: other words that come close to a phrase of a single word.
     """
 
     phrases: list[Take]
     confusables: list[np.ndarray]
     sentences: list[np.ndarray]
     parts: list[Take] = field(default_factory=list)
+    close: list[Take] = field(default_factory=list)
 
 
 def speak_pool(
@@ -126,8 +128,7 @@ def speak_pool(
         SynthesisError: no synthesiser, or the phrase can't be spoken.
         ConfigError: a phrase without words.
     """
-    confusables = confusable_texts(phrase, rng)
-    parts = word_parts(phrase) or [text for text in confusables if not is_phone_input(text)]
+    confusables, parts = confusable_texts(phrase, rng), word_parts(phrase)
     speakers: list[Speaker] = []
     num_failed = 0
     while len(speakers) < num_voices:
@@ -169,13 +170,19 @@ def _speak(
     say: Say,
 ) -> Speaker:
     chosen = draw_texts(confusables, config.confusables, rng)
-    parts = draw_texts(parts, config.word_parts, rng)
+    close = [] if parts else [text for text in confusables if not is_phone_input(text)]
+    parts, close = (draw_texts(texts, config.word_parts, rng) for texts in (parts, close))
     sentences = [random_sentence(rng, 1, 10, avoid=phrase) for _ in range(config.sentences)]
+
+    def takes(texts: list[str]) -> list[Take]:
+        return [Take(speech.waveform, speech.duration_s) for speech in (say(text, voice) for text in texts)]
+
     return Speaker(
         [speak_phrase(phrase, voice, rng, say, config.accented) for _ in range(config.phrases)],
         [say(text, voice).waveform for text in chosen],
         [say(sentence, voice).waveform for sentence in sentences],
-        [Take(speech.waveform, speech.duration_s) for speech in (say(part, voice) for part in parts)],
+        takes(parts),
+        takes(close),
     )
 
 

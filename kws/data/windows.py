@@ -31,8 +31,9 @@ class WindowConfig:
         real_share: share of the speech in negatives that comes from the user's own recordings, where there are any.
         noise_only: share of the negatives without speech.
         confusable: share of the negatives with a near miss or a part of the phrase.
-        parts: share of the negatives, if no longer than positives, in which some words of a phrase of several, or other
-            words close to a single one, stand where positives have the phrase.
+        parts: share of the negatives, if no longer than positives, in which some words of a phrase of several stand
+            where positives have all of them.
+        close: the same, of a phrase of a single word, with other words that come close to it.
     """
 
     duration_s: float = 3.2
@@ -44,13 +45,14 @@ class WindowConfig:
     real_share: float = 0.6
     noise_only: float = 0.08
     confusable: float = 0.15
-    parts: float = 0.2
+    parts: float = 0.3
+    close: float = 0.2
 
     def __post_init__(self) -> None:
         check(1 <= self.duration_s <= 30, "windows.duration_s", self.duration_s, "1 to 30 seconds")
         for name in ("num_positives", "num_negatives"):
             check(1 <= getattr(self, name) <= 10_000_000, f"windows.{name}", getattr(self, name), "1 or more")
-        for name in ("recorded", "lead_in", "follow_up", "real_share", "noise_only", "confusable", "parts"):
+        for name in ("recorded", "lead_in", "follow_up", "real_share", "noise_only", "confusable", "parts", "close"):
             check(0 <= getattr(self, name) <= 1, f"windows.{name}", getattr(self, name), "0 to 1")
 
 
@@ -93,6 +95,7 @@ class WindowComposer:
         self.with_phrase = [speaker for speaker in speakers if speaker.phrases]
         self.recorded = [speaker for speaker in self.with_phrase if not speaker.sentences]
         self.with_parts = [speaker for speaker in speakers if speaker.parts]
+        self.with_close = [speaker for speaker in speakers if speaker.close]
         self.confusing = [speaker for speaker in speakers if speaker.confusables]
         self.background = background
         self.noise = noise
@@ -122,8 +125,10 @@ class WindowComposer:
         """Returns a window (or, with `duration_s`, longer audio) in which the phrase is never said."""
         if duration_s is None and self.with_parts and rng.random() < self.config.parts:
             speaker = _pick(self.with_parts, rng)
-            canvas, _ = self._said(_pick(speaker.parts, rng), speaker, rng)
-            return Window(self._finish(canvas, rng), NO_END)
+            return self._instead(_pick(speaker.parts, rng), speaker, rng)
+        if duration_s is None and self.with_close and rng.random() < self.config.close:
+            speaker = _pick(self.with_close, rng)
+            return self._instead(_pick(speaker.close, rng), speaker, rng)
         num_samples = round((duration_s or self.config.duration_s) * SAMPLE_RATE)
         canvas = np.zeros(num_samples, np.float32)
         if rng.random() >= self.config.noise_only:
@@ -131,6 +136,11 @@ class WindowComposer:
                 self._fill_real(canvas, rng)
             else:
                 self._fill_spoken(canvas, rng)
+        return Window(self._finish(canvas, rng), NO_END)
+
+    def _instead(self, take: Take, speaker: Speaker, rng: np.random.Generator) -> Window:
+        """Returns a window in which `take`, not the phrase, stands where the phrase does in positives."""
+        canvas, _ = self._said(take, speaker, rng)
         return Window(self._finish(canvas, rng), NO_END)
 
     def _finish(self, canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:

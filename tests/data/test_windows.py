@@ -59,11 +59,14 @@ def test_recordings_hold_their_share_of_the_positives_however_few_they_are():
         assert np.mean(np.array(levels) > 0.1) == pytest.approx(share, abs=0.15)
 
 
-def test_parts_of_the_phrase_stand_where_the_phrase_does():
-    """Nothing but the missing words tells them from it; longer audio, which the threshold is chosen on, has none."""
-    speaker = Speaker([Take(tone(PHRASE_HZ), 0.5)], [], [tone(SPEECH_HZ, 1.5)], [Take(tone(PART_HZ), 0.5)])
+@pytest.mark.parametrize("kind", ["parts", "close"])
+def test_parts_of_the_phrase_and_words_close_to_it_stand_where_the_phrase_does(kind):
+    """Nothing but the words tells them from it; longer audio, which the threshold is chosen on, has none."""
+    said = {kind: [Take(tone(PART_HZ), 0.5)]}
+    speaker = Speaker([Take(tone(PHRASE_HZ), 0.5)], [], [tone(SPEECH_HZ, 1.5)], **said)
     for share, is_part in ((1.0, True), (0.0, False)):
-        subject = WindowComposer([speaker], [], NoiseSource(QUIET), WindowConfig(parts=share, noise_only=0.0), PLAIN)
+        config = WindowConfig(**{kind: share}, noise_only=0.0)
+        subject = WindowComposer([speaker], [], NoiseSource(QUIET), config, PLAIN)
         windows = [subject.negative(np.random.default_rng(seed)) for seed in range(4)]
         windows.append(subject.negative(np.random.default_rng(0), 3.2))
         assert {window.end_sample for window in windows} == {NO_END}
