@@ -17,7 +17,7 @@ from kws.data.alignment import NUM_CLASSES, STEP, class_of
 from kws.data.negatives import word_parts
 from kws.data.phone_search import holds_phrase
 from kws.data.phones import pronounce
-from kws.data.pool import PoolConfig, Speaker, Take, confusable_texts, draw_texts
+from kws.data.pool import PoolConfig, Speaker, Take, draw_texts
 from kws.data.synth.arpabet import VOWELS, from_espeak_input
 from kws.data.synth.speech import is_phone_input
 from kws.data.text import normalize
@@ -154,9 +154,16 @@ class PhoneInventory:
 
 
 def spliced_speaker(
-    phrase: str, inventory: PhoneInventory, num_phrases: int, config: PoolConfig, rng: np.random.Generator
+    phrase: str,
+    confusables: list[str],
+    inventory: PhoneInventory,
+    num_phrases: int,
+    config: PoolConfig,
+    rng: np.random.Generator,
 ) -> Speaker | None:
     """Returns a speaker who "says" the phrase and what sounds like it, and otherwise what he did say; None if he can't.
+
+    `confusables` are the texts that sound like it (`confusable_texts`), of which he says some.
 
     Raises:
         SynthesisError: no eSpeak library to pronounce the phrase.
@@ -167,12 +174,12 @@ def spliced_speaker(
     takes = [_take(_played(clip, speed)) for clip in spliced if clip is not None]
     if not takes:
         return None
-    confusables = draw_texts(confusable_texts(phrase, rng), config.confusables, rng)
+    chosen = draw_texts(confusables, config.confusables, rng)
     parts = draw_texts(word_parts(phrase), config.word_parts, rng)
     sentences = [clip[: OTHER_SPEECH_S * SAMPLE_RATE] for clip in other_speech(inventory, target, num_phrases, rng)]
     return Speaker(
         takes,
-        _spliced(confusables, inventory, speed, rng),
+        _spliced(chosen, inventory, speed, rng),
         [_played(clip, speed) for clip in sentences],
         [_take(part) for part in _spliced(parts, inventory, speed, rng)],
     )

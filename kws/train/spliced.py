@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.data.alignment import STEP
-from kws.data.pool import PoolConfig, Speaker
+from kws.data.pool import PoolConfig, Speaker, confusable_texts
 from kws.data.splice import PhoneInventory, other_speech, phone_classes, spliced_speaker
 from kws.errors import ConfigError
 from kws.frames import SAMPLE_RATE
@@ -150,11 +150,12 @@ def spliced_speakers(
 ) -> list[Speaker]:
     """Returns up to `num_speakers` speakers who "say" `phrase`; who said more of other things is drawn more often."""
     weights = np.sqrt([float(inventory.num_steps) for inventory in inventories])
+    confusables = confusable_texts(phrase, rng)
     speakers: list[Speaker] = []
     num_tries = MAX_TRIES * num_speakers if inventories else 0
     for _ in range(num_tries):
         inventory = inventories[int(rng.choice(len(inventories), p=weights / weights.sum()))]
-        speaker = spliced_speaker(phrase, inventory, NUM_PHRASES, pool, rng)
+        speaker = spliced_speaker(phrase, confusables, inventory, NUM_PHRASES, pool, rng)
         speakers += [speaker] if speaker is not None else []
         progress(len(speakers))
         if len(speakers) == num_speakers:

@@ -12,6 +12,7 @@ from kws.frames import SAMPLE_RATE
 
 STEPS = 10
 JARVIS = [class_of(phone) for phone in ("JH", "AA", "R", "V", "IH", "S")]
+CLOSE = ["jar", "office"]
 
 
 @dataclass
@@ -88,7 +89,7 @@ def test_joins_make_no_clicks():
 def test_a_phone_that_was_never_said_gives_nothing():
     inventory = PhoneInventory([speech([0, *JARVIS[:-1], 0])])
     assert inventory.splice(JARVIS, np.random.default_rng(0)) is None
-    assert spliced_speaker("jarvis", inventory, 2, PoolConfig(confusables=2), np.random.default_rng(0)) is None
+    assert spliced_speaker("jarvis", CLOSE, inventory, 2, PoolConfig(confusables=2), np.random.default_rng(0)) is None
 
 
 def test_phones_between_wrong_neighbours_alone_are_refused():
@@ -99,8 +100,8 @@ def test_phones_between_wrong_neighbours_alone_are_refused():
 def test_a_spliced_speaker_says_the_phrase_near_misses_and_his_own_sentences():
     rng = np.random.default_rng(3)
     inventory = PhoneInventory([speech([0, *JARVIS, 0]), *scattered(range(1, 40), rng, 12)])
-    speaker = spliced_speaker("jarvis", inventory, 3, PoolConfig(confusables=6), np.random.default_rng(0))
-    again = spliced_speaker("jarvis", inventory, 3, PoolConfig(confusables=6), np.random.default_rng(0))
+    speaker = spliced_speaker("jarvis", CLOSE, inventory, 3, PoolConfig(confusables=6), np.random.default_rng(0))
+    again = spliced_speaker("jarvis", CLOSE, inventory, 3, PoolConfig(confusables=6), np.random.default_rng(0))
     assert len(speaker.phrases) == 3
     assert speaker.confusables
     assert len(speaker.sentences) == 3
