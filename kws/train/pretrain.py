@@ -65,6 +65,9 @@ class Pretraining:
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.masking = Masking(config.masking)
         self.masking.attach(self.model)
+        if config.frozen_convolutions:
+            self.model.encoder.feature_extractor.requires_grad_(False)
+            self.model.encoder.feature_projection.requires_grad_(False)
         if config.dropout:
             add_dropout(self.model.encoder, config.dropout)
         if config.compiled:

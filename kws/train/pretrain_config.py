@@ -28,6 +28,8 @@ class PretrainConfig:
         noise_folds: folds of it that may be heard.
         rooms: manifest of impulse responses; "" makes rooms only.
         spoiled: whether training audio is augmented.
+        frozen_convolutions: leave the convolutions and their projection as they are; the bank of real speech, made of
+            what they give, then fits the new weights as well.
         device: "cpu" or "cuda".
         bf16: bfloat16 autocast where the device multiplies it; float32 on others.
         compiled: compile the convolutions and feed-forward layers; a third faster after a minute.
@@ -62,6 +64,7 @@ class PretrainConfig:
     noise_folds: tuple[int, ...] = (0, 1, 2, 3)
     rooms: str = ""
     spoiled: bool = True
+    frozen_convolutions: bool = False
     device: str = "cpu"
     bf16: bool = True
     compiled: bool = False

@@ -173,6 +173,16 @@ def test_a_run_writes_an_encoder_that_loads_and_logs_its_scores(config: Pretrain
     assert not (tmp_path / "checkpoint.pt.partial").exists()
 
 
+def test_frozen_convolutions_stay_while_the_rest_learns(config: PretrainConfig, tmp_path: Path) -> None:
+    before = load_encoder(config.initial).state_dict()
+    pretrain(dataclasses.replace(config, frozen_convolutions=True), tmp_path)
+    after = load_encoder(str(tmp_path / "encoder")).state_dict()
+    moved = {name: float((value - after[name]).abs().max()) for name, value in before.items()}
+    frozen = [name for name in moved if name.startswith(("feature_extractor.", "feature_projection."))]
+    assert frozen
+    assert max(moved.pop(name) for name in frozen) < 1e-3 < max(moved.values())
+
+
 def test_an_export_starts_another_run_with_both_output_layers(encoder_folder: Path, tmp_path: Path) -> None:
     model = PhoneModel.from_folder(encoder_folder)
     torch.nn.init.normal_(model.frame_output.weight, generator=torch.Generator().manual_seed(1))
