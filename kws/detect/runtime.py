@@ -8,14 +8,14 @@ from kws.config import check
 from kws.errors import ArtefactError, EncoderError
 from kws.frames import FrameGeometry
 from kws.model.artefact import WakeWord
-from kws.model.graphs import graph_problem, load_onnx_encoder
+from kws.model.graphs import cheapest_precision, graph_problem, load_onnx_encoder
 from kws.model.incremental import EncoderStream
 from kws.model.onnx_session import Precision
 from kws.model.settings import EncoderConfig
 
 Backend = Literal["auto", "int8", "onnx", "torch"]
 PRECISIONS: dict[Backend, Precision] = {"int8": "int8", "onnx": "float32"}
-"""Of the back ends that run graphs, the one that costs least first."""
+"""Of the back ends that run graphs."""
 
 
 class RuntimeEncoder(Protocol):
@@ -52,9 +52,7 @@ def load_encoder_for(wakeword: WakeWord, backend: Backend = "auto") -> RuntimeEn
     check(backend in get_args(Backend), "backend", backend, ", ".join(map(repr, get_args(Backend))))
     settings, problem = wakeword.encoder, ""
     if backend == "auto":
-        problem = graph_problem(settings)
-        runnable = [name for name, precision in PRECISIONS.items() if not graph_problem(settings, precision)]
-        backend = runnable[0] if runnable else "torch"
+        problem, backend = graph_problem(settings), _backend_for(cheapest_precision(settings))
     is_graph = backend in PRECISIONS
     encoder = load_onnx_encoder(settings, PRECISIONS[backend]) if is_graph else _load_torch_encoder(settings, problem)
     check_fits(wakeword, encoder)
@@ -63,7 +61,11 @@ def load_encoder_for(wakeword: WakeWord, backend: Backend = "auto") -> RuntimeEn
 
 def backend_of(encoder: RuntimeEncoder) -> Backend:
     """Returns the back end that runs `encoder`."""
-    precision = getattr(encoder, "precision", None)
+    return _backend_for(getattr(encoder, "precision", None))
+
+
+def _backend_for(precision: Precision | None) -> Backend:
+    """Returns the back end that runs graphs of `precision`, torch where there is no graph."""
     return next((name for name, known in PRECISIONS.items() if known == precision), "torch")
 
 

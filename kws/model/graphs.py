@@ -5,7 +5,7 @@ from __future__ import annotations
 from kws.errors import EncoderError
 from kws.model.encoder_folder import find_encoder_folder, read_streaming_config
 from kws.model.onnx_encoder import OnnxEncoder, step_file
-from kws.model.onnx_session import Precision
+from kws.model.onnx_session import CHEAPEST_FIRST, Precision
 from kws.model.onnx_windows import OnnxWindows, window_file
 from kws.model.settings import EncoderConfig
 
@@ -22,6 +22,11 @@ def load_onnx_encoder(settings: EncoderConfig, precision: Precision = "float32")
     if read_streaming_config(folder) is None:
         return OnnxWindows(folder, settings, precision)
     return OnnxEncoder(folder, settings, precision=precision)
+
+
+def cheapest_precision(settings: EncoderConfig) -> Precision | None:
+    """Returns the precision of the graph of `settings` that costs least, as detection runs it; None without a graph."""
+    return next((precision for precision in CHEAPEST_FIRST if not graph_problem(settings, precision)), None)
 
 
 def graph_problem(settings: EncoderConfig, precision: Precision = "float32") -> str:

@@ -33,20 +33,15 @@ SPEECH_NOT_MEASURED = "false alarms on people's speech: the speech that must not
 
 @dataclass(frozen=True)
 class QuietFrames:
-    """Held-out audio without the phrase, each (num_windows, num_frames, dim) float16.
+    """Held-out audio without the phrase.
 
     Attributes:
-        synthetic: synthetic voices speak in it.
-        people: people do; None without an encoder's bank.
+        frames: (num_windows, num_frames, dim) float16.
+        are_people: whether people speak in it, of an encoder's bank, and not synthetic voices.
     """
 
-    synthetic: np.ndarray
-    people: np.ndarray | None = None
-
-    @property
-    def kinds(self) -> list[np.ndarray]:
-        """What there is of the two."""
-        return [self.synthetic] if self.people is None else [self.synthetic, self.people]
+    frames: np.ndarray
+    are_people: bool
 
 
 @dataclass(frozen=True)
@@ -67,8 +62,7 @@ def calibrate_enrolled(
 ) -> dict[str, Any]:
     """Shifts the bias of `head` in place so that the trigger's threshold suits, and returns what was measured.
 
-    The rate is that of `tail_level`, of either kind of audio by itself: the stricter counts. The threshold stays where
-    the head's own training windows still fire.
+    The rate is that of `tail_level`. The threshold stays where the head's own training windows still fire.
 
     Args:
         head: trained.
@@ -80,16 +74,15 @@ def calibrate_enrolled(
     trigger = settings.trigger
     positives = data.frames[data.end_frames != NEGATIVE]
     peaks = np.array([smoothed_logits(logits, trigger).max() for logits in head_logits(head, positives)])
-    kinds = [head_logits(head, frames) for frames in quiet.kinds]
-    tail = max(tail_level(others, trigger, settings.false_alarms_per_hour, hop_s) for others in kinds)
+    others = head_logits(head, quiet.frames)
+    tail = tail_level(others, trigger, settings.false_alarms_per_hour, hop_s)
     own = float(np.quantile(peaks, MAX_MISSED_SHARE))
     shift = threshold_logit(trigger) - min(tail, own)
     with torch.no_grad():
         head.output.bias.add_(shift)
-    others = [logits for kind in kinds for logits in kind]
     num_alarms = sum(count_firings(expit(logits + shift), trigger, hop_s) for logits in others)
     hours = sum(map(len, others)) * hop_s / 3600
-    whose = "synthetic voices" if quiet.people is None else "people and synthetic voices"
+    whose = "people" if quiet.are_people else "synthetic voices"
     return {
         "measured_on": f"{whose} that training never heard, in noise",
         "num_false_alarms": num_alarms,
@@ -99,7 +92,7 @@ def calibrate_enrolled(
         "is_target_in_reach": tail <= own,
         "training_windows_with_the_phrase": len(peaks),
         "training_windows_missed": int(np.sum(peaks + shift < threshold_logit(trigger))),
-        "not_measured": [MISSES_NOT_MEASURED, *([SPEECH_NOT_MEASURED] if quiet.people is None else [])],
+        "not_measured": [MISSES_NOT_MEASURED, *([] if quiet.are_people else [SPEECH_NOT_MEASURED])],
     }
 
 

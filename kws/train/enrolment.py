@@ -24,6 +24,7 @@ from kws.data.synth.timbre import Timbres
 from kws.data.text import normalize, random_sentence
 from kws.data.windows import Window, WindowComposer, WindowConfig
 from kws.errors import ConfigError, SynthesisError
+from kws.frames import SAMPLE_RATE
 from kws.model.artefact import WakeWord
 from kws.model.encoder import Encoder
 from kws.model.files import write_atomically
@@ -221,15 +222,14 @@ def _training_frames(
 def _held_out_frames(
     encoder: Encoder, talkers: Callable[[Split], list[Speaker]], real_speech: RealSpeech, settings: WakeWordConfig
 ) -> QuietFrames:
-    """Returns the frames of speech by voices that training never heard: synthetic ones, and people in the bank."""
+    """Returns the frames of speech by voices that training never heard: people in the bank, else synthetic ones."""
+    if real_speech.held_out is not None and settings.bank.num_held_out:
+        num_frames = encoder.geometry.num_frames(round(settings.validation_window_s * SAMPLE_RATE))
+        rng = np.random.default_rng([settings.seed, 5])
+        return QuietFrames(real_speech.held_out.windows(settings.bank.num_held_out, num_frames, rng).frames, True)
     settings = replace(settings, windows=replace(settings.windows, confusable=0.0))
     compose = partial(_composer(talkers("validation"), settings).negative, duration_s=settings.validation_window_s)
-    synthetic = _frames(encoder, compose, settings.validation_windows, settings.seed, 3).frames
-    if real_speech.held_out is None or not settings.bank.num_held_out:
-        return QuietFrames(synthetic)
-    rng = np.random.default_rng([settings.seed, 5])
-    people = real_speech.held_out.windows(settings.bank.num_held_out, synthetic.shape[1], rng).frames
-    return QuietFrames(synthetic, people)
+    return QuietFrames(_frames(encoder, compose, settings.validation_windows, settings.seed, 3).frames, False)
 
 
 def _composer(speakers: list[Speaker], settings: WakeWordConfig) -> WindowComposer:
