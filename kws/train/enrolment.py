@@ -63,12 +63,12 @@ SETTINGS = WakeWordConfig(
     mix=MixConfig().with_recordings(),
     validation_windows=12,
     validation_window_s=10.0,
-    false_alarms_per_hour=60.0,
+    false_alarms_per_hour=12.0,
 )
 """What is changed from training: as much as ten seconds of two cores allow. `pool.phrases` is not used.
 
-Made noise: with it, a hundred recordings of jarvis miss two thirds of what they miss without it at 10 dB. Sixty false
-alarms an hour of talk in noise without a pause, carried on from minutes of it: see recipes/wake-words."""
+Made noise: with it, a hundred recordings of jarvis miss two thirds of what they miss without it at 10 dB. Twelve false
+alarms an hour of people's talk in noise without a pause, carried on from five minutes of it: see recipes/wake-words."""
 
 Progress = Callable[[str, int, int], None]
 
