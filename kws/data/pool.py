@@ -170,8 +170,7 @@ def _speak(
     say: Say,
 ) -> Speaker:
     chosen = draw_texts(confusables, config.confusables, rng)
-    close = [] if parts else [text for text in confusables if not is_phone_input(text)]
-    parts, close = (draw_texts(texts, config.word_parts, rng) for texts in (parts, close))
+    parts, close = draw_texts_instead(confusables, parts, config.word_parts, rng)
     sentences = [random_sentence(rng, 1, 10, avoid=phrase) for _ in range(config.sentences)]
 
     def takes(texts: list[str]) -> list[Take]:
@@ -222,6 +221,21 @@ def confusable_texts(phrase: str, rng: np.random.Generator) -> list[str]:
 def draw_texts(texts: list[str], count: int, rng: np.random.Generator) -> list[str]:
     """Returns at most `count` of `texts`, at random."""
     return [texts[index] for index in rng.permutation(len(texts))[:count]]
+
+
+def draw_texts_instead(
+    confusables: list[str], parts: list[str], count: int, rng: np.random.Generator
+) -> tuple[list[str], list[str]]:
+    """Returns what is said where positives have the phrase: some of its `parts`, or words close to a single one.
+
+    Args:
+        confusables: `confusable_texts` of the phrase.
+        parts: `word_parts` of it, none of a phrase of one word.
+        count: most of each.
+        rng: the only source of randomness.
+    """
+    close = [] if parts else [text for text in confusables if not is_phone_input(text)]
+    return draw_texts(parts, count, rng), draw_texts(close, count, rng)
 
 
 def take_from_recording(waveform: np.ndarray) -> Take:

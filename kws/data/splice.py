@@ -17,7 +17,7 @@ from kws.data.alignment import NUM_CLASSES, STEP, class_of
 from kws.data.negatives import word_parts
 from kws.data.phone_search import holds_phrase
 from kws.data.phones import pronounce
-from kws.data.pool import PoolConfig, Speaker, Take, draw_texts
+from kws.data.pool import PoolConfig, Speaker, Take, draw_texts, draw_texts_instead
 from kws.data.synth.arpabet import VOWELS, from_espeak_input
 from kws.data.synth.speech import is_phone_input
 from kws.data.text import normalize
@@ -175,14 +175,11 @@ def spliced_speaker(
     if not takes:
         return None
     chosen = draw_texts(confusables, config.confusables, rng)
-    parts = draw_texts(word_parts(phrase), config.word_parts, rng)
+    instead = draw_texts_instead(confusables, word_parts(phrase), config.word_parts, rng)
+    parts, close = ([_take(clip) for clip in _spliced(texts, inventory, speed, rng)] for texts in instead)
     sentences = [clip[: OTHER_SPEECH_S * SAMPLE_RATE] for clip in other_speech(inventory, target, num_phrases, rng)]
-    return Speaker(
-        takes,
-        _spliced(chosen, inventory, speed, rng),
-        [_played(clip, speed) for clip in sentences],
-        [_take(part) for part in _spliced(parts, inventory, speed, rng)],
-    )
+    others = [_played(clip, speed) for clip in sentences]
+    return Speaker(takes, _spliced(chosen, inventory, speed, rng), others, parts, close)
 
 
 def _spliced(texts: list[str], inventory: PhoneInventory, speed: float, rng: np.random.Generator) -> list[np.ndarray]:

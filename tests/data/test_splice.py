@@ -105,6 +105,7 @@ def test_a_spliced_speaker_says_the_phrase_near_misses_and_his_own_sentences():
     assert len(speaker.phrases) == 3
     assert speaker.confusables
     assert len(speaker.sentences) == 3
+    assert speaker.close and not speaker.parts  # a phrase of one word has words close to it where others have parts
     assert all(take.end_s == pytest.approx(len(take.waveform) / SAMPLE_RATE) for take in speaker.phrases)
     np.testing.assert_array_equal(speaker.phrases[0].waveform, again.phrases[0].waveform)
 
