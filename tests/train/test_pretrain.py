@@ -426,3 +426,19 @@ def test_realigning_takes_the_pronunciation_that_is_heard(monkeypatch: pytest.Mo
     labels = realign.labels_of(found, 2 * len(path), WAV2VEC2_GEOMETRY)
     np.testing.assert_array_equal(frame_labels(labels, len(path), WAV2VEC2_GEOMETRY), path)
     assert realign.align(log_probs[:2].astype(np.float32), said) == (None, -np.inf), "too short for three phones"
+
+
+def test_averaging_mixes_all_but_the_convolutions(
+    encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "recipes" / "pretrain"))
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for seed, folder in enumerate(folders):
+        torch.manual_seed(seed)
+        PhoneModel.from_folder(encoder_folder, is_random=True).save(folder, has_ctc=True)
+    first, second = (PhoneModel.from_folder(folder).state_dict() for folder in folders)
+    mean = importlib.import_module("average").averaged(folders, [1.0, 3.0]).state_dict()
+    for name, value in mean.items():
+        is_convolution = name.startswith(("encoder.feature_extractor.", "encoder.feature_projection."))
+        expected = second[name] if is_convolution else 0.25 * first[name] + 0.75 * second[name]
+        assert torch.allclose(value, expected, atol=1e-6), name
