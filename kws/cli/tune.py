@@ -34,42 +34,44 @@ def tune(
     """Try how much of an encoder this machine has time for, and recommend the best within a budget.
 
     Depths, float32 and int8, blocks (or hops, for an encoder that runs by window) are run here, one thread; graphs that
-    aren't there are exported for the trial, which needs kws[train]. End other programs before. The exit code is 1 if
-    nothing fits.
+    aren't there are exported for the trial, which needs torch. End other programs before. The exit code is 1 if nothing
+    fits.
     """
+    from kws.evaluate.explain import is_wakeword
     from kws.export.tune import Budget
     from kws.export.tune import tune as try_choices
     from kws.terminal import StageProgress
 
     settings = _encoder_of(model)
+    wakeword = model if model and is_wakeword(model) else ""
     budget = Budget(_parse("--cpu", cpu, ("%",)), _parse("--latency", latency, ("ms", "s")))
     with StageProgress() as progress:
         tuning = try_choices(settings, budget, layers, progress)
     if as_json:
-        typer.echo(json.dumps(_to_json(tuning, settings, model), ensure_ascii=False))
+        typer.echo(json.dumps(_to_json(tuning, settings, wakeword), ensure_ascii=False))
     else:
         typer.echo("\n".join(_table(tuning, budget)))
-        for line in [*(f"left out: {reason}" for reason in tuning.left_out), *advice(tuning, settings, model)]:
+        for line in [*(f"left out: {reason}" for reason in tuning.left_out), *advice(tuning, settings, wakeword)]:
             typer.echo(line)
     if tuning.best is None:
         raise typer.Exit(1)
 
 
-def advice(tuning: Tuning, settings: EncoderConfig, model: str) -> list[str]:
-    """Returns what to do, a line each, with the exact commands."""
+def advice(tuning: Tuning, settings: EncoderConfig, wakeword: str) -> list[str]:
+    """Returns what to do, a line each, with the exact commands; `wakeword` is empty where an encoder was tried."""
     best = tuning.best
     if best is None:
         cheapest = min(tuning.trials, key=lambda trial: trial.cpu_s_per_s)
         return [f"nothing fits; cheapest is {_what(cheapest)}. Allow more, or choose a smaller encoder"]
     lines, changed = [f"best: {_what(best)}"], best.settings != settings
-    options = [f"encoder.name={settings.name}"] if changed or not model else []
+    options = [f"encoder.name={settings.name}"] if changed or not wakeword else []
     options += [f"encoder.layers={best.settings.layers}"] if best.settings.layers != settings.layers else []
     options += [f"encoder.hop_s={best.settings.hop_s:g}"] if best.settings.hop_s != settings.hop_s else []
     if changed:
         lines.append(f"train:  kws train PHRASE --set {' '.join(options)}")
     if (command := _export_command(best)) is not None:
         lines.append(f"export: {command}")
-    listen = f"kws listen {'MODEL' if changed or not model else model} --backend {best.backend}"
+    listen = f"kws listen {'MODEL' if changed or not wakeword else wakeword} --backend {best.backend}"
     return [*lines, f"listen: {listen}{_block_option(best)}"]
 
 
@@ -87,11 +89,11 @@ def _block_option(trial: Trial) -> str:
     return f" --block-ms {trial.block_ms:g}" if is_streaming else ""
 
 
-def _to_json(tuning: Tuning, settings: EncoderConfig, model: str) -> dict[str, object]:
+def _to_json(tuning: Tuning, settings: EncoderConfig, wakeword: str) -> dict[str, object]:
     return {
         "trials": [trial.to_dict() for trial in tuning.trials],
         "best": tuning.best.to_dict() if tuning.best is not None else None,
-        "advice": advice(tuning, settings, model),
+        "advice": advice(tuning, settings, wakeword),
         "left_out": list(tuning.left_out),
     }
 

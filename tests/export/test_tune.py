@@ -112,6 +112,8 @@ def test_the_command_prints_what_to_do(run, folder, priced, make_wakeword, tmp_p
     assert answer["best"]["settings"]["layers"] == 1
     assert f"train:  kws train PHRASE --set encoder.name={folder} encoder.layers=1" in answer["advice"]
     assert f"export: kws export {folder} --layers 1" in answer["advice"]
+    of_encoder = run("tune", str(folder), "--cpu", "5%", "--latency", "1s").output
+    assert "listen: kws listen MODEL --backend int8 --block-ms 80" in of_encoder  # an encoder is no wake word
     failed = run("tune", str(folder), "--cpu", "0.01%")
     assert failed.code == 1
     assert "nothing fits; cheapest is 1 layers, int8, 320 ms at a time" in failed.output
