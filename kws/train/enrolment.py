@@ -58,7 +58,7 @@ CHUNK_WINDOWS = 8
 SETTINGS = WakeWordConfig(
     pool=PoolConfig(num_voices=30, num_validation_voices=12, phrases=1, confusables=0, sentences=3),
     windows=WindowConfig(duration_s=2.0, num_positives=160, num_negatives=160, confusable=0.3),
-    training=HeadTrainingConfig(epochs=16, rounds=3, batch_size=32, learning_rate=4e-3),
+    training=HeadTrainingConfig(epochs=16, rounds=3, batch_size=64, learning_rate=6e-3),
     bank=BankConfig(num_windows=160),
     mix=MixConfig().with_recordings(),
     validation_windows=12,
