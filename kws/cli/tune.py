@@ -37,13 +37,11 @@ def tune(
     aren't there are exported for the trial, which needs torch. End other programs before. The exit code is 1 if nothing
     fits.
     """
-    from kws.evaluate.explain import is_wakeword
     from kws.export.tune import Budget
     from kws.export.tune import tune as try_choices
     from kws.terminal import StageProgress
 
-    settings = _encoder_of(model)
-    wakeword = model if model and is_wakeword(model) else ""
+    settings, wakeword = _encoder_and_wakeword(model)
     budget = Budget(_parse("--cpu", cpu, ("%",)), _parse("--latency", latency, ("ms", "s")))
     with StageProgress() as progress:
         tuning = try_choices(settings, budget, layers, progress)
@@ -115,14 +113,15 @@ def _what(trial: Trial) -> str:
     )
 
 
-def _encoder_of(model: str) -> EncoderConfig:
+def _encoder_and_wakeword(model: str) -> tuple[EncoderConfig, str]:
+    """Returns the encoder that `model` is or names, and `model` itself if it is a wake word, else an empty string."""
     from kws.evaluate.explain import is_wakeword
     from kws.model.artefact import load_wakeword
     from kws.model.settings import EncoderConfig
 
     if not model:
-        return EncoderConfig()
-    return load_wakeword(model).encoder if is_wakeword(model) else EncoderConfig(name=model)
+        return EncoderConfig(), ""
+    return (load_wakeword(model).encoder, model) if is_wakeword(model) else (EncoderConfig(name=model), "")
 
 
 def _parse(option: str, text: str, units: tuple[str, ...]) -> float:

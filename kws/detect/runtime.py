@@ -52,7 +52,7 @@ def load_encoder_for(wakeword: WakeWord, backend: Backend = "auto") -> RuntimeEn
     check(backend in get_args(Backend), "backend", backend, ", ".join(map(repr, get_args(Backend))))
     settings, problem = wakeword.encoder, ""
     if backend == "auto":
-        problem, backend = graph_problem(settings), _backend_for(cheapest_precision(settings))
+        problem, backend = graph_problem(settings), backend_for(cheapest_precision(settings))
     is_graph = backend in PRECISIONS
     encoder = load_onnx_encoder(settings, PRECISIONS[backend]) if is_graph else _load_torch_encoder(settings, problem)
     check_fits(wakeword, encoder)
@@ -61,10 +61,10 @@ def load_encoder_for(wakeword: WakeWord, backend: Backend = "auto") -> RuntimeEn
 
 def backend_of(encoder: RuntimeEncoder) -> Backend:
     """Returns the back end that runs `encoder`."""
-    return _backend_for(getattr(encoder, "precision", None))
+    return backend_for(getattr(encoder, "precision", None))
 
 
-def _backend_for(precision: Precision | None) -> Backend:
+def backend_for(precision: Precision | None) -> Backend:
     """Returns the back end that runs graphs of `precision`, torch where there is no graph."""
     return next((name for name, known in PRECISIONS.items() if known == precision), "torch")
 

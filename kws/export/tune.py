@@ -20,7 +20,7 @@ import numpy as np
 
 from kws.audio.samples import block_size
 from kws.detect.head_stream import HeadStream
-from kws.detect.runtime import PRECISIONS, RuntimeEncoder
+from kws.detect.runtime import PRECISIONS, RuntimeEncoder, backend_for
 from kws.errors import DependencyError, EncoderError
 from kws.export.int8 import export_int8
 from kws.export.onnx import check_layers, export_encoder
@@ -81,7 +81,7 @@ class Trial:
     @property
     def backend(self) -> str:
         """What `--backend` takes for it."""
-        return next(name for name, precision in PRECISIONS.items() if precision == self.precision)
+        return backend_for(self.precision)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, for JSON."""

@@ -13,6 +13,7 @@ from kws.errors import EncoderError
 
 Precision = Literal["float32", "int8"]
 CHEAPEST_FIRST: tuple[Precision, ...] = ("int8", "float32")
+"""By what listening costs."""
 PRECISION_SUFFIX: dict[Precision, str] = {"float32": ".onnx", "int8": ".int8.onnx"}
 """How the files of graphs end."""
 

@@ -164,6 +164,11 @@ class StreamingEncoder(Encoder):
         self.encoder = _TransformerEncoder(config)
 
     @property
+    def convolutions(self) -> nn.ModuleList:
+        """The convolutions and their projection: what a bank of real speech is made by."""
+        return nn.ModuleList([self.feature_extractor, self.feature_projection])
+
+    @property
     def transformer_layers(self) -> nn.ModuleList:
         return self.encoder.layers
 

@@ -66,8 +66,7 @@ class Pretraining:
         self.masking = Masking(config.masking)
         self.masking.attach(self.model)
         if config.frozen_convolutions:
-            self.model.encoder.feature_extractor.requires_grad_(False)
-            self.model.encoder.feature_projection.requires_grad_(False)
+            self.model.encoder.convolutions.requires_grad_(False)
         if config.dropout:
             add_dropout(self.model.encoder, config.dropout)
         if config.compiled:

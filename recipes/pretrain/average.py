@@ -22,27 +22,39 @@ import torch
 
 from kws.train.phone_error import measure_phones
 from kws.train.phone_model import PhoneModel
+from kws.train.pretrain_config import PretrainConfig
 from kws.train.speech_cache import SpeechCache
-
-MINUTES, BLOCK_FRAMES, LEFT_CONTEXT_FRAMES = 10.0, 8, 64
-"""What is measured of each corpus, and with which attention."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoders", nargs="+", help="encoder folders, each with =WEIGHT if it is not to count as 1")
+    parser.add_argument(
+        "encoders", nargs="+", type=weighted, help="encoder folders, each with =WEIGHT if it is not to count as 1"
+    )
     parser.add_argument("--out", type=Path, help="encoder folder to write")
     parser.add_argument("--cache", type=Path, required=True, help="folder of prepared speech")
     parser.add_argument("--measure", nargs="*", default=["librispeech-mini-dev", "speechocean762-test"])
     arguments = parser.parse_args()
-    names = [name.partition("=") for name in arguments.encoders]
-    model = averaged([Path(name) for name, _, _ in names], [float(weight or 1) for _, _, weight in names])
+    model = averaged(*zip(*arguments.encoders, strict=True))
     if arguments.out:
         model.save(arguments.out, has_ctc=True)
     for corpus in arguments.measure:
         cache = SpeechCache(arguments.cache / corpus)
-        score = measure_phones(model, cache, model.geometry, MINUTES, BLOCK_FRAMES, LEFT_CONTEXT_FRAMES)
+        score = measure_phones(
+            model,
+            cache,
+            model.geometry,
+            PretrainConfig.measure_minutes,
+            PretrainConfig.measure_block_frames,
+            PretrainConfig.measure_left_context_frames,
+        )
         print(json.dumps(score.as_dict()))
+
+
+def weighted(text: str) -> tuple[Path, float]:
+    """Returns the folder and the weight of "FOLDER=WEIGHT" or "FOLDER"; raises ValueError if that is no number."""
+    folder, _, weight = text.partition("=")
+    return Path(folder), float(weight or 1)
 
 
 def averaged(folders: Sequence[Path], weights: Sequence[float]) -> PhoneModel:
@@ -55,9 +67,10 @@ def averaged(folders: Sequence[Path], weights: Sequence[float]) -> PhoneModel:
     models = [PhoneModel.from_folder(folder) for folder in folders]
     shares = [weight / sum(weights) for weight in weights]
     mean = models[-1].eval()
+    kept = set(mean.encoder.convolutions.parameters())
     with torch.no_grad():
         for name, parameter in mean.named_parameters():
-            if not name.startswith(("encoder.feature_extractor.", "encoder.feature_projection.")):
+            if parameter not in kept:
                 values = [model.get_parameter(name) * share for model, share in zip(models, shares, strict=True)]
                 parameter.copy_(torch.stack(values).sum(0))
     return mean
