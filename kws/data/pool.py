@@ -46,7 +46,7 @@ class PoolConfig:
         timbre_strength: least and most of the way that they are moved.
     """
 
-    num_voices: int = 500
+    num_voices: int = 1000
     num_validation_voices: int = 60
     phrases: int = 2
     accented: float = 0.4

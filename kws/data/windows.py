@@ -37,8 +37,8 @@ class WindowConfig:
     """
 
     duration_s: float = 3.2
-    num_positives: int = 2000
-    num_negatives: int = 3000
+    num_positives: int = 3000
+    num_negatives: int = 4500
     recorded: float = 0.5
     lead_in: float = 0.5
     follow_up: float = 0.3

@@ -50,7 +50,7 @@ class BankConfig:
     """
 
     is_used: bool = True
-    num_windows: int = 1500
+    num_windows: int = 2250
     num_held_out: int = 30
     held_out_share: float = 0.2
     speech: str = ""

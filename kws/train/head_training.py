@@ -34,7 +34,7 @@ class HeadTrainingConfig:
         noise: standard deviation of the noise added to frames, in units of the batch's own.
     """
 
-    epochs: int = 12
+    epochs: int = 8
     rounds: int = 3
     batch_size: int = 64
     learning_rate: float = 2e-3
