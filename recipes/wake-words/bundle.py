@@ -24,7 +24,7 @@ from kws.evaluate.material import CLEAN
 from kws.evaluate.protocol import Evaluation, evaluate, score_negatives
 from kws.model.artefact import load_wakeword
 from kws.train.result import card
-from kws.train.wakeword import slug
+from kws.train.wakeword import CONFIG_FILE, slug
 
 PHRASES = ("computer", "jarvis", "alexa", "hey computer")
 RECORDED = ("computer", "jarvis")
@@ -59,7 +59,8 @@ def train(phrase: str, folder: Path, data: Path) -> None:
     kws.train(phrase, folder, positives=positives, overrides=[VOICES])
     for left in ("report", "log"):
         shutil.rmtree(folder / left)
-    (folder / "enrol.jsonl").unlink(missing_ok=True)
+    for left in ("enrol.jsonl", CONFIG_FILE):  # the artefact holds the settings
+        (folder / left).unlink(missing_ok=True)
 
 
 def measured_on_people(folders: Mapping[str, Path], data: Path) -> list[Evaluation]:
