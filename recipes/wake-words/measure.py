@@ -58,16 +58,20 @@ NUM_SPOKEN, SPOKEN_SEED = 200, 1
 
 @dataclass(frozen=True)
 class Run:
-    """One wake word to make: `source` is "text", a number of recordings, or "text+" and one."""
+    """One wake word to make: `source` is "text", a number of recordings, or "text+" and one.
+
+    `variant` is what is set otherwise than by default in it, overrides with spaces between them.
+    """
 
     word: str
     source: str
     seed: int
+    variant: str = ""
 
     @property
     def name(self) -> str:
         """Its folder, and the name of its keyword."""
-        return f"{slug(self.word)}-{self.source}-{self.seed}"
+        return "-".join([slug(self.word), self.source, str(self.seed), *self.variant.replace("/", "_").split()])
 
     @property
     def num_recordings(self) -> int:
@@ -79,7 +83,8 @@ class Run:
 def main() -> None:
     """Makes what is missing in `--out`, measures it, and prints and writes the table."""
     arguments = parse_arguments()
-    runs = [Run(*values) for values in product(arguments.words, arguments.sources, range(arguments.seeds))]
+    asked = (arguments.words, arguments.sources, range(arguments.seeds), arguments.vary)
+    runs = [Run(*values) for values in product(*asked)]
     for run in runs:
         if not (arguments.out / run.name / "wakeword.json").is_file():
             make(run, arguments)
@@ -99,6 +104,9 @@ def parse_arguments() -> argparse.Namespace:
         "--snr", nargs="*", type=float, default=[10.0, 5.0], help="noise conditions beside clean, in dB"
     )
     parser.add_argument("--set", nargs="*", default=[], help="config overrides, section.key=value")
+    parser.add_argument(
+        "--vary", nargs="+", default=[""], help="wake words with these settings each, such as '' head.members=1"
+    )
     parser.add_argument("--backend", default="auto", help="what runs the encoder in measuring: auto, onnx, int8, torch")
     parser.add_argument("--results", default="results.json", help="name of the file of results in --out")
     return parser.parse_args()
@@ -106,7 +114,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def make(run: Run, arguments: argparse.Namespace) -> None:
     """Trains or enrols `run` into the output folder."""
-    out, overrides = arguments.out / run.name, [*arguments.set, f"seed={run.seed}"]
+    out, overrides = arguments.out / run.name, [*arguments.set, *run.variant.split(), f"seed={run.seed}"]
     clips = drawn_recordings(run, arguments.data)
     print(run.name, flush=True)
     if not run.source.startswith("text"):
@@ -203,17 +211,21 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Prints misses, the mean of the words: mean of the seeds (lowest and highest)."""
     print("| source, condition | " + " | ".join(f"{rate:g} FA/h" for rate in RATES) + " | own threshold |")
     print("|---" * (len(RATES) + 2) + "|")
-    for source in dict.fromkeys(row["source"] for row in rows):
-        chosen = [row for row in rows if row["source"] == source]
+    for made_by in dict.fromkeys(_made_by(row) for row in rows):
+        chosen = [row for row in rows if _made_by(row) == made_by]
         alarms = [row["at_own_threshold"][CLEAN]["false_alarms_per_hour"] for row in chosen]
         for condition in dict.fromkeys(name for row in chosen for name in row["at_own_threshold"]):
             tested = [row for row in chosen if condition in row["at_own_threshold"]]
             points = [[row["at_false_alarms_per_hour"][condition][f"{rate:g}"] for row in tested] for rate in RATES]
             own = [row["at_own_threshold"][condition] for row in tested]
             cells = [_cell(tested, column) for column in (*points, own)]
-            print(f"| {source}, {condition} | " + " | ".join(cells) + f", {np.mean(alarms):.1f} FA/h |")
+            print(f"| {made_by}, {condition} | " + " | ".join(cells) + f", {np.mean(alarms):.1f} FA/h |")
     medians, ninetieths = ([row["latency"][key] for row in rows] for key in ("median_s", "percentile_90_s"))
     print(f"latency at {LATENCY_RATE:g} FA/h: median {np.median(medians):.2f} s, 90 % {np.median(ninetieths):.2f} s")
+
+
+def _made_by(row: Mapping[str, Any]) -> str:
+    return f"{row['source']} {row['variant']}".strip()
 
 
 def _cell(rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -442,3 +443,34 @@ def test_averaging_mixes_all_but_the_convolutions(
         is_convolution = name.startswith(("encoder.feature_extractor.", "encoder.feature_projection."))
         expected = second[name] if is_convolution else 0.25 * first[name] + 0.75 * second[name]
         assert torch.allclose(value, expected, atol=1e-6), name
+
+
+def test_an_untrained_encoder_of_another_shape_begins_with_gabor_filters(
+    encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "recipes" / "pretrain"))
+    shape = importlib.import_module("shape")
+    changes = {"hidden_size": 24, "intermediate_size": 40}
+    plain = shape.write_untrained(tmp_path / "plain", str(encoder_folder), changes, is_gabor=False, seed=0)
+    shape.write_untrained(tmp_path / "gabor", str(encoder_folder), changes, is_gabor=True, seed=0)
+    before, model = (PhoneModel.from_folder(tmp_path / name) for name in ("plain", "gabor"))
+    assert model.encoder.dim == 24
+    sizes = [
+        float(each.encoder.get_parameter("feature_extractor.conv_layers.0.conv.weight").norm(dim=2).mean().detach())
+        for each in (before, model)
+    ]
+    assert sizes[1] == pytest.approx(sizes[0], rel=1e-2)
+    name = "encoder.layers.0.attention.q_proj.weight"
+    assert torch.allclose(model.encoder.state_dict()[name], plain.state_dict()[name], atol=1e-3), "else as drawn"
+    with pytest.raises(ConfigError, match="hidden_sise"):
+        shape.write_untrained(tmp_path / "odd", str(encoder_folder), {"hidden_sise": 24}, is_gabor=False, seed=0)
+
+
+def test_gabor_filters_hear_their_own_frequencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "recipes" / "pretrain"))
+    shape = importlib.import_module("shape")
+    weight = torch.randn(16, 1, 64)
+    shape.start_as_gabor(weight)
+    loudest_hz = np.abs(np.fft.rfft(weight[:, 0].numpy(), 4096)).argmax(1) * SAMPLE_RATE / 4096
+    centres_hz = librosa.mel_frequencies(8, fmin=shape.LOWEST_HZ, fmax=shape.HIGHEST_HZ)
+    assert np.allclose(loudest_hz[:8][1:], centres_hz[1:], rtol=0.05), "the lowest is a bump"
