@@ -126,6 +126,8 @@ def make(run: Run, arguments: argparse.Namespace) -> None:
 
 def drawn_recordings(run: Run, data: Path) -> list[Clip]:
     """Returns the recordings that `run` learns from; the seed decides which, and more recordings hold fewer."""
+    if not run.num_recordings:
+        return []
     clips = read_clips(data / f"wake-words/{run.word}/enrol.jsonl")
     order = np.random.default_rng([run.seed, 1]).permutation(len(clips))
     return [clips[index] for index in order[: run.num_recordings]]
