@@ -29,7 +29,7 @@ from kws.data.text import normalize
 from kws.detect.detector import Detector
 from kws.evaluate.latency import arrivals_s, measure_latency, word_end_s
 from kws.evaluate.material import CLEAN, conditions_of
-from kws.evaluate.metrics import point_at
+from kws.evaluate.metrics import point_at, wilson_interval
 from kws.evaluate.protocol import (
     BACKGROUND_S,
     Condition,
@@ -81,7 +81,7 @@ class Run:
 
 
 def main() -> None:
-    """Makes what is missing in `--out`, measures it, and prints and writes the table."""
+    """Makes what is missing in `--out`, measures it, and writes and prints the table."""
     arguments = parse_arguments()
     asked = (arguments.words, arguments.sources, range(arguments.seeds), arguments.vary)
     runs = [Run(*values) for values in product(*asked)]
@@ -89,8 +89,10 @@ def main() -> None:
         if not (arguments.out / run.name / "wakeword.json").is_file():
             make(run, arguments)
     rows = measure(runs, arguments)
-    (arguments.out / arguments.results).write_text(json.dumps(rows, indent=1) + "\n")
-    print_table(rows)
+    results, table = arguments.out / arguments.results, table_of(rows)
+    results.write_text(json.dumps(rows, indent=1) + "\n")
+    results.with_suffix(".md").write_text(table)
+    print(table, end="")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -108,7 +110,7 @@ def parse_arguments() -> argparse.Namespace:
         "--vary", nargs="+", default=[""], help="wake words with these settings each, such as '' head.members=1"
     )
     parser.add_argument("--backend", default="auto", help="what runs the encoder in measuring: auto, onnx, int8, torch")
-    parser.add_argument("--results", default="results.json", help="name of the file of results in --out")
+    parser.add_argument("--results", default="results.json", help="file of results in --out, and with .md of the table")
     return parser.parse_args()
 
 
@@ -209,34 +211,55 @@ def row_of(
     return {"at_false_alarms_per_hour": rates, "at_own_threshold": own, "latency": latency.to_dict()}
 
 
-def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints misses, the mean of the words: mean of the seeds (lowest and highest)."""
-    print("| source, condition | " + " | ".join(f"{rate:g} FA/h" for rate in RATES) + " | own threshold |")
-    print("|---" * (len(RATES) + 2) + "|")
+def table_of(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns misses as a Markdown table, of each word and the mean of the words, over the seeds (lowest, highest)."""
+    columns = [*(f"{rate:g} FA/h" for rate in RATES), f"95 % at {RATES[-1]:g} FA/h", "own threshold", "FA there"]
+    lines = ["| from, word, condition | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for made_by in dict.fromkeys(_made_by(row) for row in rows):
         chosen = [row for row in rows if _made_by(row) == made_by]
-        alarms = [row["at_own_threshold"][CLEAN]["false_alarms_per_hour"] for row in chosen]
-        for condition in dict.fromkeys(name for row in chosen for name in row["at_own_threshold"]):
-            tested = [row for row in chosen if condition in row["at_own_threshold"]]
-            points = [[row["at_false_alarms_per_hour"][condition][f"{rate:g}"] for row in tested] for rate in RATES]
-            own = [row["at_own_threshold"][condition] for row in tested]
-            cells = [_cell(tested, column) for column in (*points, own)]
-            print(f"| {made_by}, {condition} | " + " | ".join(cells) + f", {np.mean(alarms):.1f} FA/h |")
+        words = list(dict.fromkeys(row["word"] for row in chosen))
+        for word in words:
+            of_word = [row for row in chosen if row["word"] == word]
+            for condition in of_word[0]["at_own_threshold"]:
+                lines.append(f"| {made_by}, {word}, {condition} | {_cells(of_word, condition)} |")
+        for condition in chosen[0]["at_own_threshold"] if len(words) > 1 else ():
+            if all(condition in row["at_own_threshold"] for row in chosen):
+                lines.append(f"| **{made_by}, mean, {condition}** | {_cells(chosen, condition)} |")
     medians, ninetieths = ([row["latency"][key] for row in rows] for key in ("median_s", "percentile_90_s"))
-    print(f"latency at {LATENCY_RATE:g} FA/h: median {np.median(medians):.2f} s, 90 % {np.median(ninetieths):.2f} s")
+    latency = f"median {np.median(medians):.2f} s, 90 % {np.median(ninetieths):.2f} s"
+    return (
+        "\n".join([*lines, "", f"From the end of the word to the detection at {LATENCY_RATE:g} FA/h: {latency}."])
+        + "\n"
+    )
 
 
 def _made_by(row: Mapping[str, Any]) -> str:
     return f"{row['source']} {row['variant']}".strip()
 
 
-def _cell(rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> str:
+def _cells(rows: Sequence[Mapping[str, Any]], condition: str) -> str:
+    points = [[row["at_false_alarms_per_hour"][condition][f"{rate:g}"] for row in rows] for rate in RATES]
+    own = [row["at_own_threshold"][condition] for row in rows]
+    if len({row["word"] for row in rows}) == 1:
+        low, high = wilson_interval(
+            round(np.mean([point["num_missed"] for point in points[-1]])), own[0]["num_positives"]
+        )
+        interval = f"{100 * low:.1f}–{100 * high:.1f} of {own[0]['num_positives']}"
+        alarms = "/".join(str(point["num_false_alarms"]) for point in own) + f" in {own[0]['hours']:.2f} h"
+    else:
+        interval, alarms = "", f"{np.mean([point['false_alarms_per_hour'] for point in own]):.1f} an hour"
+    missed = [_missed(rows, column) for column in (*points, own)]
+    return " | ".join([*missed[:-1], interval, missed[-1], alarms])
+
+
+def _missed(rows: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the percentage of misses, the mean of the words: mean of the seeds, lowest and highest."""
     of_seed: dict[int, list[float]] = {}
     for row, point in zip(rows, points):
-        of_seed.setdefault(row["seed"], []).append(point["false_rejection_rate"])
+        of_seed.setdefault(row["seed"], []).append(100 * point["false_rejection_rate"])
     means = [float(np.mean(missed)) for missed in of_seed.values()]
-    spread = f" ({min(means):.1%}–{max(means):.1%})" if len(means) > 1 else ""
-    return f"{np.mean(means):.1%}{spread}"
+    spread = f" ({min(means):.1f}–{max(means):.1f})" if len(means) > 1 else ""
+    return f"{np.mean(means):.1f} %{spread}"
 
 
 def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
