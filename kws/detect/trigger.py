@@ -12,6 +12,10 @@ ROUNDING = 1e-6
 """By how much a computed mean may exceed the largest of its values, generously."""
 
 
+LOWEST_SCORE = 1e-7
+"""Scores count as at least this much, and as at most as far from 1, so that their logits are finite."""
+
+
 class Firing(NamedTuple):
     """One firing: the frame (counted from the stream's start) and the smoothed score there."""
 
@@ -75,8 +79,19 @@ class Trigger:
 
 
 def smooth(scores: np.ndarray, num_frames: int) -> np.ndarray:
-    """Returns the mean of every `num_frames` neighbouring scores: len(scores) − num_frames + 1 values."""
-    if num_frames == 1 or len(scores) < num_frames:
-        return np.asarray(scores[num_frames - 1 :], np.float64)
-    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(scores, np.float64), num_frames)
-    return windows.mean(axis=1)
+    """Returns the means of every `num_frames` neighbouring scores: len(scores) − num_frames + 1 values, 0 to 1.
+
+    They are means of logits: what speaks for the phrase in some frames has to outweigh what speaks against it in
+    others, and a score that is near 1 for a moment does not fire. Measured in recipes/wake-words.
+    """
+    if num_frames == 1:
+        return np.asarray(scores, np.float64)
+    clipped = np.clip(np.asarray(scores, np.float64), LOWEST_SCORE, 1 - LOWEST_SCORE)
+    return 1 / (1 + np.exp(-moving_mean(np.log(clipped / (1 - clipped)), num_frames)))
+
+
+def moving_mean(values: np.ndarray, num_frames: int) -> np.ndarray:
+    """Returns the mean of every `num_frames` neighbouring values: len(values) − num_frames + 1 of them."""
+    if len(values) < num_frames:
+        return np.zeros(0)
+    return np.lib.stride_tricks.sliding_window_view(values, num_frames).mean(axis=1)

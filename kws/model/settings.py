@@ -86,13 +86,13 @@ class TriggerConfig:
 
     Attributes:
         threshold: smoothed score that fires, 0 to 1.
-        smoothing_frames: length of the moving average over scores.
+        smoothing_frames: length of the moving average over the scores' logits.
         consecutive_frames: frames in a row that must reach the threshold.
         refractory_s: seconds after a detection in which the keyword can't fire again.
     """
 
     threshold: float = 0.5
-    smoothing_frames: int = 6
+    smoothing_frames: int = 12
     consecutive_frames: int = 1
     refractory_s: float = 1.0
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.special import expit, logit
 
-from kws.detect.trigger import smooth
+from kws.detect.trigger import moving_mean
 from kws.evaluate.metrics import REPORTED_FALSE_ALARMS_PER_HOUR, OperatingPoint, det_curve, point_at
 from kws.model.head import Head
 from kws.model.settings import TriggerConfig
@@ -110,9 +110,9 @@ def tail_level(
 
 
 def smoothed_logits(logits: np.ndarray, trigger: TriggerConfig) -> np.ndarray:
-    """Returns `logits` averaged as the loss averages them, close to what the trigger makes of their scores."""
+    """Returns `logits` averaged as the loss and the trigger average them."""
     padded = np.pad(logits, (trigger.smoothing_frames - 1, 0), mode="edge")
-    return smooth(padded, trigger.smoothing_frames)
+    return moving_mean(padded, trigger.smoothing_frames)
 
 
 def threshold_logit(trigger: TriggerConfig) -> float:

@@ -22,7 +22,7 @@ class LossConfig:
         tail_s: seconds after the word's end in which it must fire.
         early_s: seconds before the word's end in which it may fire already.
         memory_s: seconds after the tail in which the head may still remember the word.
-        smoothing_frames: moving average over logits before the maximum, as the trigger smooths scores.
+        smoothing_frames: moving average over logits before the maximum; half of the trigger's, which learns best.
         negative_weight: cost of firing on a negative against that of missing a positive.
         early_weight: cost of firing before the word has ended.
         frame_weight: share of the mean over all negative frames beside their maximum.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kws.detect.trigger import Trigger, smooth
+from kws.detect.trigger import LOWEST_SCORE, Trigger, smooth
 from kws.model.settings import TriggerConfig
 
 HOP_S = 0.02
@@ -24,10 +24,15 @@ def test_without_a_refractory_period_every_frame_above_fires():
     assert frames_fired([0.6, 0.7, 0.1, 0.8]) == [0, 1, 3]
 
 
-def test_smoothing_is_a_mean_with_zeros_before_the_start():
-    assert frames_fired([0.9, 0.9, 0.9, 0.9], smoothing_frames=3, threshold=0.6) == [1, 2, 3]
-    assert frames_fired([0.9, 0.0, 0.9, 0.0], smoothing_frames=3, threshold=0.6) == [2]
-    assert frames_fired([1.0, 0.0, 0.0], smoothing_frames=3, threshold=0.4) == []
+def test_smoothing_is_a_mean_of_logits_with_zeros_before_the_start():
+    assert frames_fired([0.9, 0.9, 0.9, 0.9], smoothing_frames=3, threshold=0.6) == [2, 3]
+    assert frames_fired([0.9, 0.1, 0.9, 0.1], smoothing_frames=3, threshold=0.6) == [2]
+    assert frames_fired([1.0, 1.0, 1.0, 0.0, 0.0], smoothing_frames=3, threshold=0.4) == [1, 2, 3]
+
+
+def test_what_speaks_against_the_phrase_outweighs_as_much_that_speaks_for_it():
+    assert frames_fired([0.6, 0.6, 0.0001], smoothing_frames=3, threshold=0.35) == []  # their mean is 0.4
+    assert frames_fired([0.6, 0.6, 0.0001], smoothing_frames=3, threshold=0.05) == [2]
 
 
 def test_consecutive_frames_count_from_the_first_above():
@@ -42,7 +47,7 @@ def test_refractory_period_blocks_and_then_ends():
 
 
 def test_firing_carries_the_smoothed_score():
-    trigger = Trigger(TriggerConfig(threshold=0.5, smoothing_frames=2, refractory_s=1.0), HOP_S)
+    trigger = Trigger(TriggerConfig(threshold=0.4, smoothing_frames=2, refractory_s=1.0), HOP_S)
     (firing,) = trigger.feed(np.array([0.2, 0.8, 1.0]))
     assert (firing.frame, firing.score) == (1, pytest.approx(0.5))
 
@@ -83,11 +88,12 @@ def test_chunks_change_nothing_and_feed_equals_feed_smoothed(config):
 )
 def test_equals_the_rule_written_frame_by_frame(config):
     scores = smooth(np.random.default_rng(1).random(404), 5)
-    padded = np.concatenate([np.zeros(config.smoothing_frames - 1), scores])
+    padded = np.concatenate([np.full(config.smoothing_frames - 1, LOWEST_SCORE), scores])
     expected, run, blocked_until = [], 0, 0
     for frame in range(len(scores)):
-        mean = padded[frame : frame + config.smoothing_frames].mean()
-        run = run + 1 if mean >= config.threshold else 0
+        recent = padded[frame : frame + config.smoothing_frames]
+        odds = np.prod(recent / (1 - recent)) ** (1 / len(recent))
+        run = run + 1 if odds >= config.threshold / (1 - config.threshold) else 0
         if run >= config.consecutive_frames and frame >= blocked_until:
             expected.append(frame)
             blocked_until = frame + round(config.refractory_s / HOP_S)
