@@ -24,8 +24,8 @@ VALIDATION_SHARE = 0.2
 TIMBRES_FOLDER = "timbres"
 """In `pretrained/`."""
 
-MOST_LENGTH = 1.6
-"""How many times as long as usual a recording of the phrase may sound.
+MOST_LENGTH = 1.9
+"""How many times as long as the shorter ones, a quarter of them, a recording of the phrase may sound.
 
 A quarter of a hundred crowd-sourced recordings of alexa hold other sound: see recipes/wake-words.
 """
@@ -154,14 +154,14 @@ def read_takes(clips: list[Clip], warn: Callable[[str], object]) -> dict[Path, n
     waveforms = _read(clips, warn)
     levels = {path: measure_speech(waveform) for path, waveform in waveforms.items()}
     lengths_s = [level.end_s - level.start_s for level in levels.values() if level.speech_db >= SILENCE_DB]
-    usual_s = float(np.median(lengths_s)) if lengths_s else np.inf
+    usual_s = float(np.quantile(lengths_s, 0.25)) if lengths_s else np.inf
     kept = {}
     for path, level in levels.items():
         for problem in level.problems() if level.speech_db >= SILENCE_DB else []:
             warn(f"{path}: {problem}")
         length_s = level.end_s - level.start_s
         if length_s > MOST_LENGTH * usual_s:
-            others = f"where others take {usual_s:.1f} s"
+            others = f"where short ones take {usual_s:.1f} s"
             warn(f"{path}: left out, as it sounds for {length_s:.1f} s {others}; cut off what is not the phrase")
         else:
             kept[path] = waveforms[path]
