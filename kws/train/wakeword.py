@@ -44,7 +44,7 @@ Progress = Callable[[str, int, int], None]
 CONFIG_FILE = "config.toml"
 WORK_FOLDER = ".work"
 KINDS = ("positives", "negatives")
-RECORDED_RATE = 0.5
+RECORDED_RATE = 0.375
 """Share of the rate of false alarms that is aimed at with recordings of the phrase."""
 
 
@@ -57,8 +57,8 @@ class WakeWordConfig:
         seed: of every random draw.
         false_alarms_per_hour: rate on held-out audio that the threshold is chosen for, by `calibration.tail_level`.
             Most of it is synthetic speech, bent and in noise without a pause, which fires far more often than people's
-            talk; half of the rate with recordings of the phrase, as a head that knows people fires on people: see
-            recipes/wake-words.
+            talk; three eighths of the rate with recordings of the phrase, as a head that knows people fires on people:
+            see recipes/wake-words.
         validation_windows: held-out pieces of audio without the phrase, of `validation_window_s` each.
         validation_window_s: their length, in seconds.
         validation_positives: held-out windows with the phrase.
