@@ -25,6 +25,7 @@ from kws.data.room import Room
 from kws.data.synth import VoiceConfig, draw_voice, speak
 from kws.data.text import random_sentence
 from kws.detect.detector import Detector
+from kws.evaluate.metrics import smoothed_scores
 from kws.frames import SAMPLE_RATE
 from kws.terminal import StageProgress
 from kws.train.wakeword import slug
@@ -110,20 +111,20 @@ def report(model: Path, recording: Path, truth: list[tuple[float, float]]) -> in
 
 
 def draw(path: Path, detector: Detector, waveform: np.ndarray, truth: list[tuple[float, float]]) -> None:
-    """Draws the waveform, the score and where the phrase is said."""
+    """Draws the waveform, the smoothed score and where the phrase is said."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     sound, score = figure.subplots(2, sharex=True)
     sound.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform, linewidth=0.3)
-    scores = detector.scores(waveform)[:, 0]
+    scores = smoothed_scores(detector.scores(waveform)[:, 0], detector.triggers[0])
     score.plot(np.arange(len(scores)) * detector.geometry.hop_s, scores, color="tab:green")
     score.axhline(detector.thresholds[0], color="gray", linestyle=":")
     for axes in (sound, score):
         for start_s, end_s in truth:
             axes.axvspan(start_s, end_s, color="tab:orange", alpha=0.3)
     sound.set_ylabel("waveform")
-    score.set_ylabel("score")
+    score.set_ylabel("smoothed score")
     score.set_xlabel("seconds; the phrase is said in the shaded parts")
     figure.savefig(path, dpi=110)
 

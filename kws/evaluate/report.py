@@ -28,7 +28,7 @@ class Report:
     Attributes:
         phrase: the wake word.
         points: the DET curve, thresholds rising.
-        traces: (label, scores (num_frames,), frame of the phrase's end or −1).
+        traces: (label, smoothed scores (num_frames,), frame of the phrase's end or −1).
         hop_s: seconds between two frames.
         losses: mean loss of each epoch, possibly none.
         threshold: where the trigger stands.
@@ -99,7 +99,7 @@ def draw_det(report: Report) -> bytes:
 
 
 def draw_traces(report: Report) -> bytes:
-    """Returns a PNG of scores over time, with the phrase (its end marked) and without."""
+    """Returns a PNG of smoothed scores over time, with the phrase (its end marked) and without."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.1 * len(report.traces) + 0.8), layout="constrained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from scipy.special import expit, logit
 
 from kws.detect.trigger import moving_mean
-from kws.evaluate.metrics import REPORTED_FALSE_ALARMS_PER_HOUR, OperatingPoint, det_curve, point_at
+from kws.evaluate.metrics import REPORTED_FALSE_ALARMS_PER_HOUR, OperatingPoint, det_curve, point_at, smoothed_scores
 from kws.model.head import Head
 from kws.model.settings import TriggerConfig
 from kws.train.head_training import FrameSet
@@ -41,7 +42,7 @@ class Calibrated:
         threshold: of the trigger, for which everything was shifted.
         at_threshold: misses and false alarms there.
         points: the DET curve.
-        traces: (label, scores (num_frames,), frame of the phrase's end or −1) examples.
+        traces: (label, smoothed scores (num_frames,), frame of the phrase's end or −1) examples.
         false_alarms_per_hour: the rate aimed at.
     """
 
@@ -78,9 +79,12 @@ def calibrate(
     negative_scores = [expit(logits + shift) for logits in negatives]
     points = det_curve(positive_scores, negative_scores, trigger, hop_s)
     at_threshold = det_curve(positive_scores, negative_scores, trigger, hop_s, [trigger.threshold])[0]
-    examples = zip(positive_scores[:NUM_TRACES], held_out.positives.end_frames)
-    loudest = sorted(negative_scores, key=lambda scores: -scores.max())[:NUM_TRACES]
-    drawn: list[tuple[str, np.ndarray, int]] = [("with the phrase", scores, int(end)) for scores, end in examples]
+    examples = zip((smoothed_scores(scores, trigger) for scores in positive_scores), held_out.positives.end_frames)
+    smoothed = (smoothed_scores(scores, trigger) for scores in negative_scores)
+    loudest = sorted(smoothed, key=lambda scores: -scores.max())[:NUM_TRACES]
+    drawn: list[tuple[str, np.ndarray, int]] = [
+        ("with the phrase", scores, int(end)) for scores, end in islice(examples, NUM_TRACES)
+    ]
     drawn += [("without it", scores, NEGATIVE) for scores in loudest]
     return Calibrated(trigger.threshold, at_threshold, points, drawn, false_alarms_per_hour)
 
