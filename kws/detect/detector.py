@@ -16,7 +16,7 @@ from kws.config import check
 from kws.detect.gate import Gate, Piece
 from kws.detect.head_stream import Heads, HeadStream
 from kws.detect.runtime import Backend, RuntimeEncoder, backend_of, check_fits, load_encoder_for
-from kws.detect.trigger import ROUNDING, Trigger
+from kws.detect.trigger import ROUNDING, Trigger, smooth
 from kws.errors import ArtefactError, ConfigError
 from kws.model.artefact import Keyword, WakeWord, load_wakeword
 from kws.model.incremental import MAX_FEED_FRAMES, EncoderStream
@@ -154,7 +154,7 @@ class Stream:
         self._num_frames = 0
         self._pending = [_no_scores(sum(head.num_keywords for head in group.heads)) for group in detector._groups]
         self.recent_scores = np.zeros(len(detector.keywords), np.float32)
-        """(num_keywords,) the highest score of each keyword in the frames of the last feed that had any."""
+        """(num_keywords,) the highest smoothed score of each, as triggers see it, in the last feed that had frames."""
 
     def feed(self, chunk: Any) -> list[Detection]:
         """Returns the keywords that fired, given the next `chunk` of any length.
@@ -215,8 +215,6 @@ class Stream:
         num_ready = min(len(pending) for pending in self._pending)
         ready = np.concatenate([pending[:num_ready] for pending in self._pending], axis=1)
         self._pending = [pending[num_ready:] for pending in self._pending]
-        if num_ready:
-            self.recent_scores = ready.max(axis=0)
         return ready
 
     def fire(self, scores: np.ndarray) -> list[Detection]:
@@ -228,6 +226,7 @@ class Stream:
             return []
         detections, recent = [], self._last_scores
         joined = np.concatenate([recent, scores])
+        self.recent_scores = self._highest_smoothed(joined, len(scores))
         thresholds = np.array([trigger.config.threshold for trigger in self._triggers])
         for column in np.flatnonzero(joined.max(axis=0) >= thresholds - ROUNDING):  # no mean exceeds all its values
             keyword, trigger = self._detector._keywords[column], self._triggers[column]
@@ -237,6 +236,16 @@ class Stream:
                 detections.append(Detection(keyword.name, firing.score, max(0.0, end_s - keyword.duration_s), end_s))
         self._last_scores, self._num_frames = joined[len(scores) :], self._num_frames + len(scores)
         return sorted(detections, key=lambda detection: detection.end_s)
+
+    def _highest_smoothed(self, scores: np.ndarray, num_new: int) -> np.ndarray:
+        """Returns (num_keywords,) the highest smoothed score of each keyword in the last `num_new` frames."""
+        highest = np.zeros(scores.shape[1], np.float32)
+        lengths = np.array([trigger.config.smoothing_frames for trigger in self._triggers])
+        for length in np.unique(lengths):
+            columns = np.flatnonzero(lengths == length)
+            seen = scores[len(scores) - num_new - length + 1 :, columns]
+            highest[columns] = smooth(seen, int(length)).max(axis=0)
+        return highest
 
 
 def load(*models: Path | str, backend: Backend = "auto", block_ms: float = 0, gate: bool = False) -> Detector:

@@ -81,6 +81,8 @@ class Trigger:
 def smooth(scores: np.ndarray, num_frames: int) -> np.ndarray:
     """Returns the means of every `num_frames` neighbouring scores: len(scores) − num_frames + 1 values, 0 to 1.
 
+    Of one keyword (len(scores),), or of several at once (len(scores), num_keywords).
+
     They are means of logits: what speaks for the phrase in some frames has to outweigh what speaks against it in
     others, and a score that is near 1 for a moment does not fire. Measured in recipes/wake-words.
     """
@@ -93,5 +95,5 @@ def smooth(scores: np.ndarray, num_frames: int) -> np.ndarray:
 def moving_mean(values: np.ndarray, num_frames: int) -> np.ndarray:
     """Returns the mean of every `num_frames` neighbouring values: len(values) − num_frames + 1 of them."""
     if len(values) < num_frames:
-        return np.zeros(0)
-    return np.lib.stride_tricks.sliding_window_view(values, num_frames).mean(axis=1)
+        return np.zeros((0, *values.shape[1:]))
+    return np.lib.stride_tricks.sliding_window_view(values, num_frames, axis=0).mean(axis=-1)

@@ -14,7 +14,7 @@ import pytest
 
 import kws
 from kws.detect.detector import Detector
-from kws.detect.trigger import Trigger
+from kws.detect.trigger import Trigger, smooth
 from kws.errors import ArtefactError, AudioError, ConfigError, EncoderError
 from kws.model.settings import HeadConfig, TriggerConfig
 
@@ -74,8 +74,14 @@ def test_triggers_that_see_only_loud_stretches_fire_as_if_they_saw_all(make_wake
     loudness = np.repeat(rng.uniform(0, 1, (100, len(configs))), 30, axis=0)
     scores = (loudness * rng.uniform(0.7, 1, loudness.shape)).astype(np.float32)
     stream = detector.stream()
-    found = [one for start in range(0, len(scores), size) for one in stream.fire(scores[start : start + size])]
-    for keyword, config, column in zip(detector.keywords, configs, scores.T):
+    found, highest = [], []
+    for start in range(0, len(scores), size):
+        found += stream.fire(scores[start : start + size])
+        highest.append(stream.recent_scores)
+    for keyword, config, column, shown in zip(detector.keywords, configs, scores.T, np.transpose(highest)):
+        smoothed = smooth(np.pad(column, (config.smoothing_frames - 1, 0)), config.smoothing_frames)
+        peaks = [smoothed[start : start + size].max() for start in range(0, len(scores), size)]
+        np.testing.assert_allclose(shown, peaks, rtol=1e-5)
         expected = Trigger(config, detector.geometry.hop_s).feed(column)
         ends_s = [detector.geometry.frame_end_s(firing.frame) for firing in expected]
         assert [(one.end_s, one.score) for one in found if one.keyword == keyword] == [
