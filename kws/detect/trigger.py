@@ -11,7 +11,6 @@ from kws.model.settings import TriggerConfig
 ROUNDING = 1e-6
 """By how much a computed mean may exceed the largest of its values, generously."""
 
-
 LOWEST_SCORE = 1e-7
 """Scores count as at least this much, and as at most as far from 1, so that their logits are finite."""
 

@@ -114,7 +114,7 @@ def tail_level(
 
 
 def smoothed_logits(logits: np.ndarray, trigger: TriggerConfig) -> np.ndarray:
-    """Returns `logits` averaged as the loss and the trigger average them."""
+    """Returns `logits` averaged as the trigger averages those of its scores."""
     padded = np.pad(logits, (trigger.smoothing_frames - 1, 0), mode="edge")
     return moving_mean(padded, trigger.smoothing_frames)
 

@@ -227,10 +227,8 @@ def table_of(rows: Sequence[dict[str, Any]]) -> str:
                 lines.append(f"| **{made_by}, mean, {condition}** | {_cells(chosen, condition)} |")
     medians, ninetieths = ([row["latency"][key] for row in rows] for key in ("median_s", "percentile_90_s"))
     latency = f"median {np.median(medians):.2f} s, 90 % {np.median(ninetieths):.2f} s"
-    return (
-        "\n".join([*lines, "", f"From the end of the word to the detection at {LATENCY_RATE:g} FA/h: {latency}."])
-        + "\n"
-    )
+    lines += ["", f"From the end of the word to the detection at {LATENCY_RATE:g} FA/h: {latency}.", ""]
+    return "\n".join(lines)
 
 
 def _made_by(row: Mapping[str, Any]) -> str:
